@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# For people; kernel/Kbuild has the objects. `make help` lists the targets.
+#
+#   KVER=  a kernel to build for or test on: a release, 6.1, 6.12, debug-6.1 or
+#          debug-6.12; for the tests also several, separated by blanks
+#   TEST=  one test of tests/vm, or several
+#   DESTDIR=, PREFIX=  for install and uninstall
+
+BUILD := $(CURDIR)/build
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+
+export KVER TEST
+
+.DEFAULT_GOAL := all
+.PHONY: all modules tools demo check check-quick check-debug crash crash-quick
+.PHONY: bench fuzz lint format install uninstall dkms-install debug-kernels
+.PHONY: install-deps clean help
+
+all: modules tools
+
+modules: ## build the kernel modules: build/modules/<release>/
+	@scripts/build-modules $(KVER)
+
+tools: ## build the programs, tests included: build/bin/
+	@cmake -S userspace -B $(BUILD)/cmake -G Ninja >$(BUILD)/.cmake.log 2>&1 || \
+		{ cat $(BUILD)/.cmake.log; exit 1; }
+	@flock $(BUILD)/.tools.lock cmake --build $(BUILD)/cmake --parallel $(JOBS) -- --quiet
+
+tools: | $(BUILD)
+$(BUILD):
+	@mkdir -p $@
+
+demo: ## show dm-qcow2 at work in a VM, from nothing
+	@scripts/demo
+
+check: ## every test on both kernels; TEST=name KVER=6.1 for one
+	@scripts/run-tests
+
+check-quick: ## the tests of the debug pass, on the newer kernel
+	@scripts/run-tests --quick
+
+check-debug: debug-kernels ## the VM tests on the debug kernels, with a scan for leaks
+	@scripts/run-tests --debug
+
+crash: ## replay at least 10,000 crash points
+	@scripts/run-campaign crash
+
+crash-quick: ## replay at least 300 crash points
+	@scripts/run-campaign crash-quick
+
+bench: ## instruction time of dm-qcow2 beside loop, dm-linear and qemu-nbd
+	@scripts/run-bench
+
+fuzz: ## thousands of hostile images and of random geometries
+	@scripts/run-campaign fuzz
+
+lint: modules ## checkpatch, sparse, clang-format, shellcheck and our own rules
+	@scripts/lint
+
+format: ## clang-format the C++ sources
+	@git ls-files '*.cpp' '*.hpp' | xargs -r clang-format -i
+
+debug-kernels: ## build the debug kernels into the cache (10 minutes each, once)
+	@scripts/debug-kernel
+
+install-deps: ## install the Debian packages that are missing
+	@scripts/install-deps
+
+install: modules tools ## install the modules, tools and man pages under DESTDIR
+	@scripts/install install "$(DESTDIR)" "$(PREFIX)"
+
+uninstall: ## remove what install put there
+	@scripts/install uninstall "$(DESTDIR)" "$(PREFIX)"
+
+dkms-install: ## let DKMS build the modules for this and every later kernel
+	@scripts/install dkms
+
+clean: ## remove build/
+	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24

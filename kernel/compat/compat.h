@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Kernel differences, force-included before every source file of every module.
+ * This directory is the only place that knows kernel versions. Each shim names
+ * the range it is for. Tested range: 6.1 (Debian 12) and 6.12 (backports).
+ */
+#ifndef LIVEBLK_COMPAT_H
+#define LIVEBLK_COMPAT_H
+
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "liveblk needs Linux 6.1 or newer"
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0) || \
+	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0) && \
+	 LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0))
+#pragma message("liveblk is tested with Linux 6.1 and 6.12, not with this kernel")
+#endif
+
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <linux/pagemap.h>
+#include <linux/shrinker.h>
+#include <linux/device-mapper.h>
+
+/* 6.12 moved the header. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+#include <asm/unaligned.h>
+#else
+#include <linux/unaligned.h>
+#endif
+
+/* 6.5 gave block devices an open mode type of their own. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define COMPAT_BLK_OPEN_WRITE FMODE_WRITE
+typedef fmode_t compat_blk_mode_t;
+#else
+#define COMPAT_BLK_OPEN_WRITE BLK_OPEN_WRITE
+typedef blk_mode_t compat_blk_mode_t;
+#endif
+
+/* 6.9 moved the fields of struct file_lock into struct file_lock_core. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+#define compat_flock_type(fl) ((fl)->fl_type)
+static inline void compat_flock_init(struct file_lock *fl, struct file *file,
+				     unsigned char type)
+{
+	locks_init_lock(fl);
+	fl->fl_type = type;
+	fl->fl_flags = FL_POSIX | FL_OFDLCK;
+	fl->fl_owner = file;
+	fl->fl_file = file;
+	fl->fl_pid = -1;
+}
+#else
+#include <linux/filelock.h>
+#define compat_flock_type(fl) ((fl)->c.flc_type)
+static inline void compat_flock_init(struct file_lock *fl, struct file *file,
+				     unsigned char type)
+{
+	locks_init_lock(fl);
+	fl->c.flc_type = type;
+	fl->c.flc_flags = FL_POSIX | FL_OFDLCK;
+	fl->c.flc_owner = file;
+	fl->c.flc_file = file;
+	fl->c.flc_pid = -1;
+}
+#endif
+
+/*
+ * 6.7 allocates shrinkers. The pointer form is used throughout; below 6.7 the
+ * shrinker is embedded and the pointer refers to it.
+ */
+struct compat_shrinker {
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+	struct shrinker s;
+#else
+	struct shrinker *s;
+	void *owner;
+#endif
+};
+
+typedef unsigned long (*compat_shrink_fn)(struct shrinker *s,
+					  struct shrink_control *sc);
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+static inline int compat_shrinker_register(struct compat_shrinker *c,
+					   compat_shrink_fn count,
+					   compat_shrink_fn scan,
+					   const char *name)
+{
+	c->s.count_objects = count;
+	c->s.scan_objects = scan;
+	c->s.seeks = DEFAULT_SEEKS;
+	return register_shrinker(&c->s, "%s", name);
+}
+
+static inline void compat_shrinker_unregister(struct compat_shrinker *c)
+{
+	unregister_shrinker(&c->s);
+}
+
+#define compat_shrinker_owner(sh, type, member) \
+	container_of(sh, type, member.s)
+#else
+static inline int compat_shrinker_register(struct compat_shrinker *c,
+					   compat_shrink_fn count,
+					   compat_shrink_fn scan,
+					   const char *name)
+{
+	c->s = shrinker_alloc(0, "%s", name);
+	if (!c->s)
+		return -ENOMEM;
+	c->s->count_objects = count;
+	c->s->scan_objects = scan;
+	c->s->private_data = c;
+	shrinker_register(c->s);
+	return 0;
+}
+
+static inline void compat_shrinker_unregister(struct compat_shrinker *c)
+{
+	shrinker_free(c->s);
+}
+
+#define compat_shrinker_owner(sh, type, member) \
+	container_of((struct compat_shrinker *)(sh)->private_data, type, member)
+#endif
+
+/* 6.11 turned queue flags into queue limits features. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+static inline void compat_limits_discard(struct queue_limits *lim,
+					 unsigned int sectors,
+					 unsigned int granularity)
+{
+	lim->max_discard_sectors = sectors;
+	lim->max_hw_discard_sectors = sectors;
+	lim->discard_granularity = granularity;
+}
+
+static inline void compat_limits_stable_writes(struct queue_limits *lim,
+					       bool stable)
+{
+}
+#else
+static inline void compat_limits_discard(struct queue_limits *lim,
+					 unsigned int sectors,
+					 unsigned int granularity)
+{
+	lim->max_hw_discard_sectors = sectors;
+	lim->discard_granularity = granularity;
+}
+
+static inline void compat_limits_stable_writes(struct queue_limits *lim,
+					       bool stable)
+{
+	if (stable)
+		lim->features |= BLK_FEAT_STABLE_WRITES;
+	lim->features &= ~BLK_FEAT_POLL;
+}
+#endif
+
+/*
+ * Below 6.11 device-mapper derives the flag from the devices of a table, and a
+ * target without any can only set it when the table is live already.
+ */
+static inline void compat_disk_stable_writes(struct mapped_device *md)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+	blk_queue_flag_set(QUEUE_FLAG_STABLE_WRITES, dm_disk(md)->queue);
+#endif
+}
+
+/*
+ * A file whose pages must not change while they are written (checksums). Below
+ * 6.7 btrfs does not say so of itself.
+ */
+static inline bool compat_file_stable_writes(struct file *file)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+	struct super_block *sb = file_inode(file)->i_sb;
+
+	return (sb->s_iflags & SB_I_STABLE_WRITES) ||
+	       sb->s_magic == BTRFS_SUPER_MAGIC;
+#else
+	return mapping_stable_writes(file->f_mapping);
+#endif
+}
+
+#endif

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One image from preresume to postsuspend: the header, loading everything,
+ * and leaving it clean.
+ *
+ * Locks: image.state_lock around start and stop; header_lock around changes of
+ * the header block.
+ */
+#include "dm-qcow2.h"
+
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+/* A commit frees clusters, which changes refcounts, which the next one writes. */
+#define CLOSING_COMMITS 8
+
+static u64 image_limit(struct qcow2_image *q)
+{
+	u64 size = qcow2_store_size(&q->store), cluster = qcow2_cluster(q);
+
+	return q->store.bdev ? round_down(size, cluster) :
+			       round_up(size, cluster);
+}
+
+static int check_length(struct qcow2_image *q, const struct qcow2_geometry *g,
+			struct qcow2_reason *why)
+{
+	if (g->size >> SECTOR_SHIFT == q->ti->len)
+		return 0;
+	snprintf(why->text, sizeof(why->text),
+		 "the table has %llu sectors, but the image has %llu",
+		 (u64)q->ti->len, g->size >> SECTOR_SHIFT);
+	return -EINVAL;
+}
+
+static int read_header(struct qcow2_image *q, void *area, bool writing,
+		       struct qcow2_geometry *g, struct qcow2_reason *why)
+{
+	u64 size = min_t(u64, qcow2_store_size(&q->store), QCOW2_HEADER_AREA);
+	int r;
+
+	r = qcow2_store_rw_buf(&q->store, false, 0, area,
+			       q->store.bdev ? round_down(size, QCOW2_BLOCK_SIZE) :
+					       QCOW2_HEADER_AREA);
+	if (r) {
+		snprintf(why->text, sizeof(why->text),
+			 "cannot read the header: error %d", r);
+		return r;
+	}
+	r = qcow2_header_parse(area, size, g, why);
+	if (!r)
+		r = qcow2_header_supported(area, size, g, !writing, why);
+	return r ?: check_length(q, g, why);
+}
+
+/**
+ * qcow2_image_probe() - see whether an image can be attached
+ * @q: the image with its store open
+ * @why: filled in on error
+ *
+ * Only reads: another table may have the image in use, and its dirty bit set.
+ * Return: 0 or a negative error.
+ */
+int qcow2_image_probe(struct qcow2_image *q, struct qcow2_reason *why)
+{
+	void *area = vzalloc(QCOW2_HEADER_AREA);
+	int r;
+
+	if (!area) {
+		snprintf(why->text, sizeof(why->text), "out of memory");
+		return -ENOMEM;
+	}
+	r = read_header(q, area, false, &q->geo, why);
+	vfree(area);
+	return r;
+}
+
+/**
+ * qcow2_header_write() - write the header block
+ * @q: the image
+ * @dirty: value of the dirty bit
+ *
+ * Takes the refcount table's place from image.geo, clears all autoclear bits
+ * and marks the image corrupt if it was found to be; everything else stays as
+ * it was read. Durable on return.
+ * Return: 0 or a negative error.
+ */
+int qcow2_header_write(struct qcow2_image *q, bool dirty)
+{
+	struct qcow2_header *h = q->header;
+	u64 incompat = q->geo.incompat & ~QCOW2_INCOMPAT_DIRTY;
+	bool failed = READ_ONCE(q->mode) == QCOW2_MODE_FAIL;
+	int r;
+
+	mutex_lock(&q->header_lock);
+	h->refcount_table_offset = cpu_to_be64(q->geo.reftable_offset);
+	h->refcount_table_clusters = cpu_to_be32(q->geo.reftable_clusters);
+	if (q->geo.version >= 3) {
+		if (dirty)
+			incompat |= QCOW2_INCOMPAT_DIRTY;
+		if (failed)
+			incompat |= QCOW2_INCOMPAT_CORRUPT;
+		h->incompatible_features = cpu_to_be64(incompat);
+		h->autoclear_features = 0;
+	}
+	r = qcow2_store_rw_buf(&q->store, true, 0, h, QCOW2_BLOCK_SIZE);
+	q->header_dirty_bit |= dirty;
+	if (!r)
+		r = qcow2_store_flush(&q->store);
+	if (!r)
+		q->header_dirty_bit = dirty;
+	WRITE_ONCE(q->dirty_durable, !r && dirty);
+	mutex_unlock(&q->header_lock);
+	return r;
+}
+
+/**
+ * qcow2_header_set_dirty() - get ready to let refcounts lag behind
+ * @q: the image
+ *
+ * With lazy refcounts the dirty bit is on disk before the first change.
+ * Return: 0 or a negative error.
+ */
+int qcow2_header_set_dirty(struct qcow2_image *q)
+{
+	int r = 0;
+
+	if (!qcow2_lazy(q) || READ_ONCE(q->dirty_durable))
+		return 0;
+	/* Keeps the place of the refcount table from changing meanwhile. */
+	mutex_lock(&q->reftable_lock);
+	if (!q->dirty_durable)
+		r = qcow2_header_write(q, true);
+	mutex_unlock(&q->reftable_lock);
+	return r;
+}
+
+/**
+ * qcow2_report() - log what is wrong with an image, once for each place
+ * @q: the image
+ * @key: names the place
+ * @what: what is wrong
+ * @where: offset in bytes
+ */
+void qcow2_report(struct qcow2_image *q, u64 key, const char *what, u64 where)
+{
+	if (xa_load(&q->reported, key))
+		return;
+	if (atomic_inc_return(&q->nr_reported) > QCOW2_REPORTED_MAX)
+		return;
+	if (xa_is_err(xa_store(&q->reported, key, xa_mk_value(1), GFP_NOIO)))
+		return;
+	qcow2_err(q, "%s 0x%llx", what, where);
+}
+
+/**
+ * qcow2_image_fail() - refuse all writing from now on
+ * @q: the image
+ * @what: what is wrong with it
+ * @where: host offset in bytes
+ */
+void qcow2_image_fail(struct qcow2_image *q, const char *what, u64 where)
+{
+	if (xchg(&q->mode, QCOW2_MODE_FAIL) == QCOW2_MODE_FAIL)
+		return;
+	qcow2_err(q, "image is corrupt: %s 0x%llx; refusing writes from now on",
+		  what, where);
+	schedule_work(&q->event_work);
+}
+
+static int load_tables(struct qcow2_image *q)
+{
+	const struct qcow2_geometry *g = &q->geo;
+	u32 rt_entries = g->reftable_clusters << (g->cluster_bits - 3);
+	u64 regions = (QCOW2_OFFSET_MASK >> g->cluster_bits >>
+		       qcow2_refblock_bits(g)) + 1;
+	int r;
+
+	if (g->l1_offset + round_up((u64)g->l1_size * 8, QCOW2_BLOCK_SIZE) >
+	    q->limit ||
+	    g->reftable_offset + (u64)rt_entries * 8 > q->limit) {
+		qcow2_err(q, "L1 table or refcount table lies beyond the end of the image");
+		return -EUCLEAN;
+	}
+	r = qcow2_table_load(q, &q->l1, g->l1_offset, g->l1_size);
+	if (!r)
+		r = qcow2_table_load(q, &q->reftable, g->reftable_offset,
+				     rt_entries);
+	if (r) {
+		qcow2_err(q, "cannot read the L1 table or refcount table: error %d",
+			  r);
+		return r;
+	}
+	/* No cluster can be where the rest of the table would describe it. */
+	q->reftable.nr = min_t(u64, q->reftable.nr, regions);
+	q->snapshots_end = g->snapshots_offset;
+	r = qcow2_meta_build(q);
+	if (r == -EUCLEAN && q->read_only)
+		r = 0;
+	if (r == -EUCLEAN)
+		qcow2_err(q, "metadata is corrupt; attach read_only, or run qemu-img check -r all");
+	return r;
+}
+
+static int load_header(struct qcow2_image *q)
+{
+	void *area = vzalloc(QCOW2_HEADER_AREA);
+	struct qcow2_reason why;
+	int r;
+
+	q->header = (void *)get_zeroed_page(GFP_KERNEL);
+	if (!area || !q->header) {
+		vfree(area);
+		return -ENOMEM;
+	}
+	r = read_header(q, area, !q->read_only, &q->geo, &why);
+	if (r)
+		qcow2_err(q, "%s", why.text);
+	memcpy(q->header, area, QCOW2_BLOCK_SIZE);
+	vfree(area);
+	return r;
+}
+
+static int start_writing(struct qcow2_image *q)
+{
+	int r = qcow2_refcount_start(q);
+
+	if (!r && q->mode == QCOW2_MODE_FAIL)
+		r = -EUCLEAN;
+	/* Other programs' data that depends on us not writing is void now. */
+	if (!r && q->geo.autoclear)
+		r = qcow2_header_write(q, false);
+	if (r)
+		qcow2_err(q, "cannot get ready to write: error %d", r);
+	return r;
+}
+
+static void unload(struct qcow2_image *q)
+{
+	unsigned long index;
+	void *entry;
+
+	qcow2_cache_drop(q);
+	qcow2_table_free(&q->l1);
+	qcow2_table_free(&q->reftable);
+	qcow2_meta_drop(q);
+	xa_destroy(&q->hints);
+	xa_for_each(&q->reported, index, entry)
+		xa_erase(&q->reported, index);
+	free_page((unsigned long)q->header);
+	q->header = NULL;
+}
+
+/**
+ * qcow2_image_start() - lock an image and read it anew
+ * @q: the image
+ *
+ * Context: preresume. Return: 0 or a negative error with a line in the log.
+ */
+int qcow2_image_start(struct qcow2_image *q)
+{
+	unsigned int scope;
+	int r = 0;
+
+	mutex_lock(&q->state_lock);
+	/* I/O that reclaim starts on this device waits for us. */
+	scope = qcow2_enter(q);
+	if (q->live)
+		goto out;
+	r = qcow2_lock_image(q);
+	if (r)
+		goto out;
+	qcow2_store_sync_cache(&q->store);
+	q->mode = q->read_only ? QCOW2_MODE_RO : QCOW2_MODE_RW;
+	q->header_dirty_bit = false;
+	q->dirty_durable = false;
+	q->last_commit = 0;
+	q->unstable = false;
+	q->stopping = false;
+	q->reftable_moved = false;
+	atomic_set(&q->nr_reported, 0);
+	q->size_at_start = qcow2_store_size(&q->store);
+	r = load_header(q);
+	if (!r) {
+		q->limit = image_limit(q);
+		r = load_tables(q);
+	}
+	if (!r && !q->read_only)
+		r = start_writing(q);
+	if (r) {
+		unload(q);
+		qcow2_unlock_image(q);
+	} else {
+		q->live = true;
+	}
+out:
+	qcow2_leave(scope);
+	mutex_unlock(&q->state_lock);
+	return r;
+}
+
+static bool all_clean(struct qcow2_image *q)
+{
+	bool clean;
+
+	spin_lock_irq(&q->md_lock);
+	clean = !q->nr_dirty && list_empty(&q->frees) && !q->reftable_moved &&
+		bitmap_empty(q->l1.dirty, q->l1.blocks) &&
+		bitmap_empty(q->reftable.dirty, q->reftable.blocks);
+	spin_unlock_irq(&q->md_lock);
+	return clean;
+}
+
+/* Writes everything; the image is complete afterwards. */
+static int close_image(struct qcow2_image *q)
+{
+	u64 used;
+	int i, r = 0;
+
+	q->stopping = true;
+	for (i = 0; !r && i < CLOSING_COMMITS; i++) {
+		r = qcow2_commit(q);
+		qcow2_free_drain(q);
+		if (all_clean(q))
+			break;
+	}
+	if (!r && !all_clean(q))
+		r = -EIO;
+	/* What is known to be wrong must not pass for clean. */
+	if (q->mode == QCOW2_MODE_FAIL)
+		r = qcow2_header_write(q, q->header_dirty_bit);
+	else if (!r && q->header_dirty_bit)
+		r = qcow2_header_write(q, false);
+	mutex_lock(&q->alloc_lock);
+	used = q->alloc_high << q->geo.cluster_bits;
+	mutex_unlock(&q->alloc_lock);
+	if (!r)
+		r = qcow2_store_trim(&q->store, max(used, q->size_at_start));
+	return r ?: qcow2_store_flush(&q->store);
+}
+
+static void forget_frees(struct qcow2_image *q)
+{
+	LIST_HEAD(frees);
+
+	spin_lock_irq(&q->md_lock);
+	list_splice_init(&q->frees, &frees);
+	spin_unlock_irq(&q->md_lock);
+	qcow2_free_release(q, &frees);
+}
+
+/**
+ * qcow2_image_stop() - write everything, let go of the image
+ * @q: the image
+ *
+ * Context: postsuspend; no bio is under way or will come.
+ */
+void qcow2_image_stop(struct qcow2_image *q)
+{
+	unsigned int scope;
+	int r;
+
+	mutex_lock(&q->state_lock);
+	scope = qcow2_enter(q);
+	if (!q->live)
+		goto out;
+	synchronize_srcu(&q->srcu);
+	flush_workqueue(q->io_wq);
+	if (!q->read_only) {
+		r = close_image(q);
+		if (r)
+			qcow2_err(q, "could not write all metadata: error %d; run qemu-img check",
+				  r);
+	}
+	cancel_delayed_work_sync(&q->commit_later);
+	flush_workqueue(q->commit_wq);
+	srcu_barrier(&q->srcu);
+	flush_workqueue(q->commit_wq);
+	forget_frees(q);
+	unload(q);
+	qcow2_store_sync_cache(&q->store);
+	qcow2_unlock_image(q);
+	q->live = false;
+out:
+	qcow2_leave(scope);
+	mutex_unlock(&q->state_lock);
+}
+
+/**
+ * qcow2_image_forget() - drop what is in memory of a live image
+ * @q: the image
+ *
+ * For a table that is destroyed without having been suspended, because another
+ * device's failure kept it from being resumed. Writes nothing.
+ */
+void qcow2_image_forget(struct qcow2_image *q)
+{
+	if (!q->live)
+		return;
+	cancel_delayed_work_sync(&q->commit_later);
+	forget_frees(q);
+	unload(q);
+	qcow2_unlock_image(q);
+	q->live = false;
+}

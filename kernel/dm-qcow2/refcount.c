@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Refcounts and the allocation of clusters.
+ *
+ * A cluster is free exactly when its refcount in the cache is 0. A refcount
+ * goes up when a cluster is handed out, before anything is written to it, and
+ * down only when nothing on disk and no I/O in flight can refer to it any more
+ * (free.c), so the allocator needs no other state to be safe.
+ *
+ * Where clusters come from, in this order: blocks of refcounts in which free
+ * clusters are known (hints, fed by what is freed and by a search of one block
+ * a call), then the end of the image, then a search of the whole image.
+ *
+ * Locks: image.alloc_lock around everything; reftable_lock and md_lock inside.
+ */
+#include "dm-qcow2.h"
+
+#include <linux/slab.h>
+
+/* A file grows by this much at a time; what is left over is cut at suspend. */
+#define EXTEND_BYTES (16ULL << 20)
+
+static u64 per_block(const struct qcow2_image *q)
+{
+	return qcow2_refcounts_per_block(&q->geo);
+}
+
+static u64 region_of(const struct qcow2_image *q, u64 cluster)
+{
+	return cluster >> qcow2_refblock_bits(&q->geo);
+}
+
+/* Clusters that the image may have. */
+static u64 capacity(const struct qcow2_image *q)
+{
+	if (q->store.bdev)
+		return qcow2_store_size(&q->store) >> q->geo.cluster_bits;
+	return min_t(u64, file_inode(q->store.file)->i_sb->s_maxbytes,
+		     QCOW2_OFFSET_MASK) >> q->geo.cluster_bits;
+}
+
+static struct qcow2_block *load(struct qcow2_image *q, u64 index, u64 host)
+{
+	struct qcow2_block *b = qcow2_block_new(q, index, host);
+	u64 first = index * per_block(q), lost;
+	int r;
+
+	__set_bit(QCOW2_BLOCK_REFCOUNTS, &b->flags);
+	r = qcow2_store_rw_buf(&q->store, false, host, b->data,
+			       QCOW2_BLOCK_SIZE);
+	if (!r) {
+		lost = qcow2_meta_unreferenced(q, b->data, first,
+					       per_block(q));
+		if (lost != U64_MAX) {
+			qcow2_image_fail(q, "metadata without a reference", lost);
+			r = -EIO;
+		}
+	}
+	if (!r)
+		r = qcow2_block_insert(q, &q->ref_blocks, b);
+	if (!r)
+		return b;
+	qcow2_block_free(b);
+	return ERR_PTR(r);
+}
+
+/* The block of refcounts with @index; -ENOENT if its refcount block is absent. */
+static struct qcow2_block *ref_get(struct qcow2_image *q, u64 index)
+{
+	u64 cluster = index * per_block(q), region = region_of(q, cluster);
+	u64 entry, inside;
+	struct qcow2_block *b;
+
+	lockdep_assert_held(&q->alloc_lock);
+	b = qcow2_block_find(&q->ref_blocks, index);
+	if (b)
+		return b;
+	entry = region < q->reftable.nr ?
+		qcow2_table_get(&q->reftable, region) : 0;
+	if (!entry)
+		return ERR_PTR(-ENOENT);
+	inside = cluster & (BIT_ULL(qcow2_refblock_bits(&q->geo)) - 1);
+	return load(q, index, entry + ((inside / per_block(q)) <<
+				       QCOW2_BLOCK_BITS));
+}
+
+static u64 get(const struct qcow2_image *q, const struct qcow2_block *b, u64 i)
+{
+	return qcow2_refcount_get(b->data, i, q->geo.refcount_order);
+}
+
+/* Sets @count refcounts from entry @i on; the block must be prepared. */
+static void set_run(struct qcow2_image *q, struct qcow2_block *b, u64 i,
+		    u64 count, u64 value)
+{
+	spin_lock_irq(&q->md_lock);
+	for (; count; count--, i++)
+		qcow2_refcount_set(b->data, i, q->geo.refcount_order, value);
+	qcow2_block_dirty(q, b);
+	spin_unlock_irq(&q->md_lock);
+}
+
+/* Makes the store reach over clusters @start to @end, @end excluded. */
+static int extend_to(struct qcow2_image *q, u64 start, u64 end)
+{
+	u64 bytes = end << q->geo.cluster_bits, ahead, from;
+	int r;
+
+	if (end > capacity(q))
+		return -ENOSPC;
+	if (!q->store.bdev && bytes > q->file_end) {
+		from = max(q->file_end, start << q->geo.cluster_bits);
+		ahead = min(bytes + EXTEND_BYTES,
+			    capacity(q) << q->geo.cluster_bits);
+		r = qcow2_store_extend(&q->store, from, ahead);
+		if (r) {
+			ahead = bytes;
+			r = qcow2_store_extend(&q->store, from, ahead);
+		}
+		if (r)
+			return r;
+		q->file_end = ahead;
+	}
+	if (bytes > q->limit)
+		WRITE_ONCE(q->limit, bytes);
+	return 0;
+}
+
+static int clear_unless_fresh(struct qcow2_image *q, u64 cluster, u64 count)
+{
+	if (cluster >= q->fresh_from)
+		return 0;
+	return qcow2_fill_zero(q, cluster << q->geo.cluster_bits,
+			       count << q->geo.cluster_bits);
+}
+
+/*
+ * Makes the cached block with @index for a refcount block at cluster @refblock
+ * that is not in the refcount table yet, and reads as zeros.
+ */
+static struct qcow2_block *ref_make(struct qcow2_image *q, u64 index,
+				    u64 refblock)
+{
+	u64 region = BIT_ULL(qcow2_refblock_bits(&q->geo));
+	u64 inside = (index * per_block(q)) & (region - 1);
+	struct qcow2_block *b = qcow2_block_find(&q->ref_blocks, index);
+
+	if (b)
+		return b;
+	b = qcow2_block_new(q, index, (refblock << q->geo.cluster_bits) +
+			    ((inside / per_block(q)) << QCOW2_BLOCK_BITS));
+	__set_bit(QCOW2_BLOCK_REFCOUNTS, &b->flags);
+	if (!qcow2_block_insert(q, &q->ref_blocks, b))
+		return b;
+	qcow2_block_free(b);
+	return ERR_PTR(-ENOMEM);
+}
+
+/*
+ * Sets the refcounts of clusters to 1 in new refcount blocks, of which the one
+ * for the region of @at is at @at and those for the next regions follow it. To
+ * be done before the refcount table names them, so that no commit can write
+ * the table without the refcounts.
+ */
+static int claim(struct qcow2_image *q, u64 at, u64 count, u64 value)
+{
+	u64 cluster = at, i, n, refblock;
+	struct qcow2_block *b;
+
+	while (count) {
+		refblock = at + region_of(q, cluster) - region_of(q, at);
+		b = ref_make(q, cluster / per_block(q), refblock);
+		if (IS_ERR(b))
+			return PTR_ERR(b);
+		i = cluster % per_block(q);
+		n = min(count, per_block(q) - i);
+		qcow2_block_prepare(q, b);
+		set_run(q, b, i, n, value);
+		qcow2_block_put(b);
+		cluster += n;
+		count -= n;
+	}
+	return 0;
+}
+
+/* A region without a refcount block must not hold any of the tables. */
+static int check_region(struct qcow2_image *q, u64 region)
+{
+	u64 first = region << qcow2_refblock_bits(&q->geo);
+	u64 end = (region + 1) << qcow2_refblock_bits(&q->geo), lost;
+
+	for (; first < end; first += per_block(q)) {
+		lost = qcow2_meta_unreferenced(q, page_address(ZERO_PAGE(0)),
+					       first, per_block(q));
+		if (lost != U64_MAX) {
+			qcow2_image_fail(q, "metadata without a reference",
+					 lost);
+			return -EIO;
+		}
+	}
+	return 0;
+}
+
+/* Puts a refcount block for the region of a free cluster at that cluster. */
+static int add_refblock(struct qcow2_image *q, u64 cluster)
+{
+	int r = check_region(q, region_of(q, cluster));
+
+	if (r)
+		return r;
+	r = extend_to(q, cluster, cluster + 1);
+	if (!r)
+		r = clear_unless_fresh(q, cluster, 1);
+	if (r)
+		return r;
+	r = claim(q, cluster, 1, 1);
+	if (r)
+		return r;
+	spin_lock_irq(&q->md_lock);
+	qcow2_table_set(q, &q->reftable, region_of(q, cluster),
+			cluster << q->geo.cluster_bits);
+	spin_unlock_irq(&q->md_lock);
+	qcow2_meta_add(q, cluster << q->geo.cluster_bits);
+	q->alloc_end = max(q->alloc_end, cluster + 1);
+	q->alloc_high = max(q->alloc_high, cluster + 1);
+	return 0;
+}
+
+/* Takes up to @want consecutive free clusters out of one block. */
+static int take_free(struct qcow2_image *q, u64 index, u32 want, u64 *cluster,
+		     u32 *got)
+{
+	u64 first = index * per_block(q), i, n, end;
+	struct qcow2_block *b;
+	int r;
+
+	if (first >= q->alloc_end)
+		return -ENOSPC;
+	b = ref_get(q, index);
+	if (PTR_ERR_OR_ZERO(b) == -ENOENT) {
+		/* A whole region without a reference: all of it is free. */
+		r = add_refblock(q, region_of(q, first) <<
+				    qcow2_refblock_bits(&q->geo));
+		if (r)
+			return r;
+		b = ref_get(q, index);
+	}
+	if (IS_ERR(b))
+		return PTR_ERR(b);
+	end = min(per_block(q), q->alloc_end - first);
+	for (i = 0; i < end && get(q, b, i); i++)
+		;
+	for (n = 0; n < want && i + n < end && !get(q, b, i + n); n++)
+		;
+	r = n ? extend_to(q, first + i, first + i + n) : -ENOSPC;
+	if (r == -ENOSPC && n > 1) {
+		n = 1;
+		r = extend_to(q, first + i, first + i + n);
+	}
+	if (!r) {
+		qcow2_block_prepare(q, b);
+		set_run(q, b, i, n, 1);
+		*cluster = first + i;
+		*got = n;
+	}
+	qcow2_block_put(b);
+	return r;
+}
+
+static int take_hinted(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
+{
+	unsigned long index;
+	void *entry;
+	int r;
+
+	xa_for_each(&q->hints, index, entry) {
+		r = take_free(q, index, want, cluster, got);
+		/* An unreadable block is of no use; others may be. */
+		if (r != -ENOSPC && r != -EIO)
+			return r;
+		xa_erase(&q->hints, index);
+	}
+	return -ENOSPC;
+}
+
+/* Looks at the next block nobody has looked at for free clusters. */
+static int search_one(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
+{
+	u64 index = q->scan_next;
+	int r;
+
+	if (index * per_block(q) >= q->alloc_end)
+		return -ENOSPC;
+	r = take_free(q, index, want, cluster, got);
+	if (!r)
+		xa_store(&q->hints, index, xa_mk_value(1), GFP_NOIO);
+	if (r == -EIO)
+		r = -ENOSPC;
+	if (!r || r == -ENOSPC)
+		q->scan_next++;
+	return r;
+}
+
+static int search_all(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
+{
+	int r;
+
+	do {
+		r = search_one(q, want, cluster, got);
+		cond_resched();
+	} while (r == -ENOSPC && q->scan_next * per_block(q) < q->alloc_end);
+	return r;
+}
+
+/**
+ * struct growth - a larger refcount table and the blocks it brings along
+ * @at: first cluster of the new area: refcount blocks, then the table
+ * @blocks: refcount blocks, one for each region that the area touches
+ * @clusters: clusters of the table
+ */
+struct growth {
+	u64 at;
+	u64 blocks;
+	u64 clusters;
+};
+
+static int plan_growth(struct qcow2_image *q, struct growth *g)
+{
+	u64 max = QCOW2_MAX_REFTABLE_BYTES >> q->geo.cluster_bits;
+	u64 first = region_of(q, q->alloc_end), last;
+
+	g->at = q->alloc_end;
+	g->clusters = min_t(u64, (u64)q->geo.reftable_clusters * 2, max);
+	if (g->clusters <= q->geo.reftable_clusters)
+		return -ENOSPC;
+	g->blocks = 1;
+	for (;;) {
+		last = region_of(q, g->at + g->blocks + g->clusters - 1);
+		if (last - first + 1 == g->blocks)
+			break;
+		g->blocks = last - first + 1;
+	}
+	return last < g->clusters << (q->geo.cluster_bits - 3) ? 0 : -ENOSPC;
+}
+
+static void install_reftable(struct qcow2_image *q, struct qcow2_table *t,
+			     const struct growth *g, struct list_head *frees)
+{
+	struct qcow2_table old;
+	u64 i, entry;
+
+	mutex_lock(&q->reftable_lock);
+	memcpy(t->entries, q->reftable.entries,
+	       (size_t)q->reftable.blocks << QCOW2_BLOCK_BITS);
+	spin_lock_irq(&q->md_lock);
+	for (i = 0; i < g->blocks; i++) {
+		entry = (g->at + i) << q->geo.cluster_bits;
+		qcow2_table_set(q, t, region_of(q, g->at) + i, entry);
+	}
+	bitmap_fill(t->dirty, t->blocks);
+	old = q->reftable;
+	q->reftable = *t;
+	q->reftable_moved = true;
+	WRITE_ONCE(q->geo.reftable_offset, t->host);
+	WRITE_ONCE(q->geo.reftable_clusters, g->clusters);
+	list_splice_tail_init(frees, &q->frees);
+	spin_unlock_irq(&q->md_lock);
+	mutex_unlock(&q->reftable_lock);
+	qcow2_table_free(&old);
+}
+
+/*
+ * Moves the refcount table to a larger place at the end of the image. The
+ * header names the new place when a commit has made table and blocks durable;
+ * the old place is free after that.
+ */
+static int grow_reftable(struct qcow2_image *q)
+{
+	unsigned int bits = q->geo.cluster_bits;
+	struct qcow2_table t = {};
+	LIST_HEAD(frees);
+	struct growth g;
+	u64 i;
+	int r;
+
+	r = plan_growth(q, &g);
+	for (i = 0; !r && i < g.blocks; i++)
+		r = check_region(q, region_of(q, g.at) + i);
+	if (r)
+		return r;
+	r = extend_to(q, g.at, g.at + g.blocks + g.clusters);
+	if (!r)
+		r = clear_unless_fresh(q, g.at, g.blocks);
+	if (!r)
+		r = qcow2_table_alloc(&t, (g.at + g.blocks) << bits,
+				      g.clusters << (bits - 3), true);
+	if (!r) {
+		r = claim(q, g.at, g.blocks + g.clusters, 1);
+		/* Nothing refers to the blocks yet: as if never made. */
+		if (r)
+			claim(q, g.at, g.blocks + g.clusters, 0);
+	}
+	if (r) {
+		qcow2_table_free(&t);
+		return r;
+	}
+	qcow2_free_add(q, &frees, q->geo.reftable_offset,
+		       q->geo.reftable_clusters, false);
+	install_reftable(q, &t, &g, &frees);
+	for (i = 0; i < g.blocks; i++)
+		qcow2_meta_add(q, (g.at + i) << bits);
+	q->alloc_end = g.at + g.blocks + g.clusters;
+	q->alloc_high = q->alloc_end;
+	return 0;
+}
+
+/* Makes sure that the refcount block for alloc_end exists. */
+static int need_refblock(struct qcow2_image *q)
+{
+	u64 region = region_of(q, q->alloc_end);
+
+	if (region >= q->reftable.nr)
+		return grow_reftable(q);
+	if (!qcow2_table_get(&q->reftable, region))
+		return add_refblock(q, q->alloc_end);
+	return 0;
+}
+
+static int append(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
+{
+	struct qcow2_block *b;
+	u64 i, n, room;
+	int r;
+
+	do {
+		room = q->alloc_end;
+		r = need_refblock(q);
+		if (r)
+			return r;
+	} while (room != q->alloc_end);
+	room = capacity(q);
+	if (q->alloc_end >= room)
+		return -ENOSPC;
+	i = q->alloc_end % per_block(q);
+	n = min3((u64)want, per_block(q) - i, room - q->alloc_end);
+	b = ref_get(q, q->alloc_end / per_block(q));
+	if (IS_ERR(b))
+		return PTR_ERR(b);
+	r = extend_to(q, q->alloc_end, q->alloc_end + n);
+	if (r == -ENOSPC && n > 1) {
+		n = 1;
+		r = extend_to(q, q->alloc_end, q->alloc_end + n);
+	}
+	if (!r) {
+		qcow2_block_prepare(q, b);
+		set_run(q, b, i, n, 1);
+		*cluster = q->alloc_end;
+		*got = n;
+		q->alloc_end += n;
+	}
+	qcow2_block_put(b);
+	return r;
+}
+
+static int alloc_locked(struct qcow2_image *q, u32 want, u64 *cluster,
+			u32 *got, bool *fresh)
+{
+	int r;
+
+	*fresh = false;
+	r = take_hinted(q, want, cluster, got);
+	/* A lone cluster far out must not make the file as large as that. */
+	if (r == -ENOSPC && !q->store.bdev &&
+	    q->alloc_end << q->geo.cluster_bits > q->file_end + EXTEND_BYTES)
+		r = search_all(q, want, cluster, got);
+	if (r == -ENOSPC)
+		r = search_one(q, want, cluster, got);
+	if (r == -ENOSPC) {
+		r = append(q, want, cluster, got);
+		*fresh = !r && *cluster >= q->fresh_from;
+	}
+	if (r == -ENOSPC)
+		r = search_all(q, want, cluster, got);
+	return r;
+}
+
+/**
+ * qcow2_alloc_clusters() - take free clusters
+ * @q: the image
+ * @want: how many, at least 1
+ * @host: set to the host offset of the first in bytes
+ * @got: set to the number of consecutive clusters taken, 1 to @want
+ * @fresh: set if they read as zeros
+ *
+ * They have refcount 1 in the cache. Context: a worker.
+ * Return: 0, -ENOSPC, or another negative error. After -ENOSPC a caller that
+ * holds no lock may call qcow2_free_drain() and try once more.
+ */
+int qcow2_alloc_clusters(struct qcow2_image *q, u32 want, u64 *host, u32 *got,
+			 bool *fresh)
+{
+	u64 cluster = 0;
+	int r;
+
+	r = qcow2_header_set_dirty(q);
+	if (r)
+		return r;
+	mutex_lock(&q->alloc_lock);
+	r = alloc_locked(q, want, &cluster, got, fresh);
+	if (!r) {
+		q->alloc_high = max(q->alloc_high, cluster + *got);
+		WRITE_ONCE(q->enospc, false);
+		qcow2_count_n(q, ALLOC, *got);
+	}
+	mutex_unlock(&q->alloc_lock);
+	*host = cluster << q->geo.cluster_bits;
+	return r;
+}
+
+/**
+ * qcow2_refcount_peek() - the refcount of a cluster
+ * @q: the image
+ * @cluster: its index
+ * @value: set to the refcount
+ *
+ * Return: 0 or a negative error.
+ */
+int qcow2_refcount_peek(struct qcow2_image *q, u64 cluster, u64 *value)
+{
+	struct qcow2_block *b;
+
+	mutex_lock(&q->alloc_lock);
+	b = ref_get(q, cluster / per_block(q));
+	if (!IS_ERR(b)) {
+		*value = get(q, b, cluster % per_block(q));
+		qcow2_block_put(b);
+	}
+	mutex_unlock(&q->alloc_lock);
+	return PTR_ERR_OR_ZERO(b);
+}
+
+static int drop_one(struct qcow2_image *q, u64 cluster)
+{
+	struct qcow2_block *b = ref_get(q, cluster / per_block(q));
+	u64 i = cluster % per_block(q), value;
+	int r;
+
+	if (IS_ERR(b))
+		return PTR_ERR(b);
+	value = get(q, b, i);
+	r = value ? 0 : -EUCLEAN;
+	if (!r) {
+		qcow2_block_prepare(q, b);
+		if (value == 1)
+			qcow2_meta_forget(q, cluster << q->geo.cluster_bits);
+		set_run(q, b, i, 1, value - 1);
+		if (value == 1)
+			xa_store(&q->hints, b->index, xa_mk_value(1), GFP_NOIO);
+	}
+	qcow2_block_put(b);
+	return r;
+}
+
+/**
+ * qcow2_refcount_drop() - take one reference from each of some clusters
+ * @q: the image
+ * @cluster: index of the first
+ * @count: how many
+ *
+ * A cluster without references is a contradiction in the image, which turns
+ * read-only then. Return: 0 or the first error; the rest is dropped even so.
+ */
+int qcow2_refcount_drop(struct qcow2_image *q, u64 cluster, u32 count)
+{
+	int r, first = 0;
+
+	mutex_lock(&q->alloc_lock);
+	for (; count; count--, cluster++) {
+		r = drop_one(q, cluster);
+		if (r == -EUCLEAN || r == -ENOENT)
+			qcow2_image_fail(q, "no reference left to drop of cluster at",
+					 cluster << q->geo.cluster_bits);
+		if (!r)
+			qcow2_count(q, FREE);
+		first = first ?: r;
+	}
+	mutex_unlock(&q->alloc_lock);
+	return first;
+}
+
+/* The index after the last cluster in use, as far as @region tells. */
+static int end_of_region(struct qcow2_image *q, u64 region, u64 *end)
+{
+	u64 first = region << qcow2_refblock_bits(&q->geo);
+	u64 blocks = BIT_ULL(qcow2_refblock_bits(&q->geo)) / per_block(q);
+	u64 index = first / per_block(q), i;
+	struct qcow2_block *b;
+
+	*end = 0;
+	while (!*end && blocks--) {
+		b = ref_get(q, index + blocks);
+		if (IS_ERR(b))
+			return PTR_ERR(b);
+		for (i = per_block(q); i && !get(q, b, i - 1); i--)
+			;
+		if (i)
+			*end = (index + blocks) * per_block(q) + i;
+		qcow2_block_put(b);
+	}
+	return 0;
+}
+
+/**
+ * qcow2_refcount_start() - find the end of the used part of the image
+ * @q: the image, about to be written to, with its tables loaded
+ *
+ * Looks from the end of the refcount table backwards, so that the cost does
+ * not grow with the image. Return: 0 or a negative error.
+ */
+int qcow2_refcount_start(struct qcow2_image *q)
+{
+	u64 region = q->reftable.nr, end = 0;
+	int r = 0;
+
+	mutex_lock(&q->alloc_lock);
+	while (!r && !end && region--)
+		if (qcow2_table_get(&q->reftable, region))
+			r = end_of_region(q, region, &end);
+	q->alloc_end = end;
+	q->alloc_high = 0;
+	q->scan_next = 0;
+	q->enospc = false;
+	q->file_end = q->store.bdev ? 0 : qcow2_store_size(&q->store);
+	q->fresh_from = q->store.bdev ? U64_MAX :
+			DIV_ROUND_UP_ULL(q->file_end, qcow2_cluster(q));
+	mutex_unlock(&q->alloc_lock);
+	return r;
+}

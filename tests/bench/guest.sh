@@ -1,0 +1,91 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Measures every path, or those in BENCH_PATHS, in a VM run with --icount; scripts/run-bench starts it.
+set -eu -o pipefail
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/bench/lib.sh
+. tests/bench/lib.sh
+
+bench_profile() { # WORKLOAD RW: where the instructions go, on the device at hand
+	local data=/run/bench/perf.data fio_args=(--name=profile --ioengine=io_uring --direct=1 --bs=4k --iodepth=32)
+	perf record -a -e cpu-clock -F 10000 -o "$data" -- fio --output=/dev/null "${fio_args[@]}" \
+		--filename="$bench_dev" --rw="$2" --number_ios="$bench_ios" --size="${bench_mib}M" --randseed=1
+	{
+		echo "== $1: share of instructions by function"
+		perf report -i "$data" --stdio --no-children -g none --percent-limit 0.7 --sort dso,symbol 2>/dev/null |
+			grep -v '^#' | grep -v '^$' | head -40
+	} >>"$LIVEBLK_RESULTS/profile.txt"
+}
+
+brd() {
+	bench_raw
+	bench_mapped brd
+}
+
+dm-linear() {
+	bench_linear
+	bench_mapped dm-linear
+}
+
+loop-on-xfs() {
+	bench_loop
+	bench_mapped loop-on-xfs
+	losetup -d "$bench_dev"
+	rm "$bench_xfs/raw.img"
+}
+
+nbd-on-xfs() {
+	local image=$bench_xfs/nbd.qcow2
+	qemu-img create -q -f qcow2 "$image" "${bench_mib}M"
+	bench_nbd "$image"
+	bench_fill "$bench_dev"
+	bench_mapped nbd-on-xfs
+	bench_nbd_stop
+	bench_alloc nbd-on-xfs bench_nbd bench_nbd_stop "$image"
+	rm "$image"
+}
+
+qcow2_on_file() { # FILE-SYSTEM
+	local image=/run/bench/$1/vm.qcow2
+	qemu-img create -q -f qcow2 "$image" "${bench_mib}M"
+	bench_qcow2 "bench-$1" "$image"
+	bench_fill "$bench_dev"
+	bench_mapped "qcow2-on-$1"
+	if [ "$1" = xfs ] && [ -z "${BENCH_SMOKE:-}" ]; then
+		bench_profile "4 KiB random reads, queue depth 32, image on XFS" randread
+		bench_profile "4 KiB random writes, queue depth 32, image on XFS" randwrite
+	fi
+	lb_detach "bench-$1"
+	bench_alloc "qcow2-on-$1" bench_attach_new bench_detach_new "$image"
+	lb_check "$image"
+	rm "$image"
+}
+
+qcow2-on-xfs() { qcow2_on_file xfs; }
+qcow2-on-ext4() { qcow2_on_file ext4; }
+
+qcow2-on-block() {
+	local image=/dev/ram13
+	qemu-img create -q -f qcow2 "$image" "${bench_mib}M"
+	blockdev --flushbufs "$image"
+	bench_qcow2 bench-block "$image"
+	bench_fill "$bench_dev"
+	bench_mapped qcow2-on-block
+	[ -n "${BENCH_SMOKE:-}" ] ||
+		bench_profile "4 KiB random reads, queue depth 32, image on a block device" randread
+	lb_detach bench-block
+	bench_alloc qcow2-on-block bench_attach_new bench_detach_new "$image"
+}
+
+: >"$bench_out"
+lb_load
+mkdir -p /run/bench
+modprobe brd || lb_fail "brd cannot be loaded"
+bench_mount xfs "$bench_xfs"
+bench_mount ext4 /run/bench/ext4
+for path in ${BENCH_PATHS:-brd dm-linear loop-on-xfs nbd-on-xfs qcow2-on-xfs qcow2-on-ext4 qcow2-on-block}; do
+	"$path"
+done
+umount "$bench_xfs" /run/bench/ext4
+lb_unload

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "difftest.hpp"
+
+#include "pattern.hpp"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+namespace liveblk::test {
+
+namespace {
+
+constexpr std::uint64_t page = 4096;
+constexpr std::uint64_t phase_stream = 0x70686173U;
+constexpr int adopt_attempts = 600;
+constexpr std::chrono::milliseconds adopt_pause{100};
+
+// So that a read which reports success and brings nothing is seen.
+void poison(std::span<std::byte> data)
+{
+    for (std::size_t at = 0; at < data.size(); at += sector_size)
+        std::memset(data.data() + at, 0xdb, sizeof(std::uint64_t));
+}
+
+bool is_optional(OpKind kind)
+{
+    return changes_data(kind) && kind != OpKind::write && kind != OpKind::write_fua;
+}
+
+} // namespace
+
+void Shared::fail(const std::string &message, std::optional<std::uint64_t> offset)
+{
+    const std::lock_guard guard(failure_mutex);
+    if (!failure)
+        failure = Failure{message, offset};
+    failed = true;
+}
+
+Job::Job(Shared &shared, std::uint32_t number)
+    : shared_(shared), number_(number), workload_(shared.options.workload, shared.terrain, number)
+{
+}
+
+void Job::run(const Phase &phase)
+{
+    try {
+        begin(phase);
+        for (std::uint64_t i = 0; i < phase.ops_per_job && !shared_.stopping(); i++)
+            step(workload_.next());
+        while (in_flight_)
+            reap();
+    } catch (const std::exception &error) {
+        shared_.fail(fmt::format("job {}: {}", number_, error.what()));
+    }
+    submitter_.reset();
+}
+
+void Job::begin(const Phase &phase)
+{
+    phase_ = phase;
+    Random random(combine(combine(shared_.options.workload.seed, phase_stream + number_), phase.number));
+    const bool uring =
+        shared_.options.engine == Engine::uring || (shared_.options.engine == Engine::mixed && random.percent(60));
+    const auto depth = static_cast<unsigned>(uring ? random.between(1, shared_.options.depth) : 1);
+    submitter_ = uring ? make_uring_submitter(shared_.target, phase.direct, depth)
+                       : make_sync_submitter(shared_.target, phase.direct);
+    idle_.clear();
+    requests_.resize(depth);
+    for (Request &request : requests_)
+        idle_.push_back(&request);
+}
+
+void Job::step(Op op)
+{
+    if (!phase_.direct)
+        op = for_buffered(op);
+    while (idle_.empty())
+        reap();
+    Request &request = *idle_.back();
+    // Taken before acquire(), which may put others there.
+    idle_.pop_back();
+    acquire(request, op);
+    request.prepare(op);
+    write_back_before_discard(op);
+    if (op.kind == OpKind::read)
+        poison(request.payload());
+    else if (op.kind == OpKind::write || op.kind == OpKind::write_fua)
+        fill_pattern(request.payload(),
+                     {shared_.options.workload.seed, number_, op.number, op.range.offset / sector_size});
+    request.started = shared_.clock++;
+    if (submitter_->start(request))
+        complete(request);
+    else
+        in_flight_++;
+}
+
+Op Job::for_buffered(Op op) const
+{
+    // A device that does not support one of these forgets dirty pages before it says so.
+    if (is_optional(op.kind) && !shared_.options.strict && shared_.target.is_device())
+        op.kind = OpKind::zero_out;
+    // A discard of part of a cached page changes the cache at once and the device perhaps never.
+    if (op.kind == OpKind::discard)
+        op.range = op.range.widened(page, shared_.target.size());
+    return op;
+}
+
+// A discard drops dirty pages, so what it leaves alone would be older than the last write.
+void Job::write_back_before_discard(const Op &op)
+{
+    if (phase_.direct || op.kind != OpKind::discard)
+        return;
+    if (const int error = shared_.target.write_back(op.range))
+        shared_.fail(fmt::format("{}: write back before it: {}", describe(op), std::strerror(error)), op.range.offset);
+}
+
+void Job::reap()
+{
+    Request &request = submitter_->wait();
+    in_flight_--;
+    complete(request);
+}
+
+// A read that may settle doubts changes the model and so needs its range alone.
+std::optional<RangeLock::Held> Job::lock_once(const Range &range, LockMode mode)
+{
+    auto held = in_flight_ ? shared_.locks.try_lock(range, mode) : shared_.locks.lock(range, mode);
+    if (held && mode == LockMode::shared && shared_.model.in_doubt(range))
+        held.reset();
+    return held;
+}
+
+// Waits for other jobs only while holding nothing; before that it finishes its own operations.
+void Job::acquire(Request &request, const Op &op)
+{
+    request.lock.reset();
+    if (op.kind == OpKind::flush)
+        return;
+    const Range range = phase_.direct ? op.range : op.range.widened(page, shared_.target.size());
+    while (true) {
+        if (op.kind == OpKind::read)
+            request.lock = lock_once(range, LockMode::shared);
+        if (!request.lock && (op.kind != OpKind::read || shared_.model.in_doubt(range)))
+            request.lock = lock_once(range, LockMode::exclusive);
+        if (request.lock)
+            return;
+        if (in_flight_)
+            reap();
+    }
+}
+
+void Job::complete(Request &request)
+{
+    records_.push_back({request.op, request.started, shared_.clock++, request.error, phase_.direct});
+    if (!shared_.failed) {
+        if (request.error)
+            apply_error(request);
+        else
+            apply(request);
+    }
+    request.lock.reset();
+    idle_.push_back(&request);
+}
+
+void Job::apply(Request &request)
+{
+    const Range &range = request.op.range;
+    switch (request.op.kind) {
+    case OpKind::read:
+        check_read(request);
+        break;
+    case OpKind::write:
+    case OpKind::write_fua:
+        shared_.model.write(range, request.payload());
+        break;
+    case OpKind::discard:
+        apply_discard(range);
+        break;
+    case OpKind::zero_out:
+    case OpKind::punch_hole:
+    case OpKind::zero_range:
+        shared_.model.zero(range);
+        break;
+    case OpKind::flush:
+        break;
+    }
+}
+
+void Job::apply_discard(const Range &range)
+{
+    const Range whole = range.narrowed(shared_.options.workload.cluster_size);
+    shared_.model.doubt(range);
+    if (shared_.options.discard_zeros && whole.length)
+        shared_.model.zero(whole);
+}
+
+void Job::apply_error(Request &request)
+{
+    const Op &op = request.op;
+    if (request.error == EOPNOTSUPP && is_optional(op.kind) && !shared_.options.strict)
+        return;
+    if (!shared_.options.tolerated.contains(request.error)) {
+        shared_.fail(fmt::format("{}: {}", describe(op), std::strerror(request.error)), op.range.offset);
+        return;
+    }
+    if (op.kind == OpKind::write || op.kind == OpKind::write_fua)
+        adopt_failed_write(request);
+    else if (changes_data(op.kind))
+        shared_.model.doubt(op.range);
+}
+
+// The read after a failed write may fail as well until what is below has recovered.
+void Job::adopt_failed_write(Request &request)
+{
+    const Op op = request.op;
+    AlignedBuffer seen(op.range.length);
+    for (int attempt = 0; attempt < adopt_attempts; attempt++) {
+        const ssize_t got = ::pread(shared_.target.fd(phase_.direct), seen.data(), op.range.length,
+                                    static_cast<off_t>(op.range.offset));
+        if (got == static_cast<ssize_t>(op.range.length)) {
+            const auto content = seen.span(0, op.range.length);
+            if (const auto bad = shared_.model.adopt(op.range, content, request.payload()))
+                mismatch(op, content, *bad);
+            return;
+        }
+        std::this_thread::sleep_for(adopt_pause);
+    }
+    shared_.fail(describe(op) + ": failed, and its range stays unreadable", op.range.offset);
+}
+
+void Job::check_read(Request &request)
+{
+    const Op &op = request.op;
+    if (const auto bad = shared_.model.check(op.range, request.payload()))
+        mismatch(op, request.payload(), *bad);
+}
+
+void Job::mismatch(const Op &op, std::span<const std::byte> seen, std::uint64_t offset)
+{
+    const std::string where = describe(op) + (phase_.direct ? ", direct" : ", buffered");
+    shared_.fail(mismatch_text(where, shared_.model, op.range, seen, offset), offset);
+}
+
+} // namespace liveblk::test

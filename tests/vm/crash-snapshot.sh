@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# test: power losses during copy-on-write after internal snapshots leave no corruption
+# needs: qemu-img dmsetup jq blockdev
+# timeout: 600
+# mem: 3G
+set -eu -o pipefail
+. tests/vm/lib.sh
+. tests/crash/scenario.sh
+
+run_all() {
+	crash_scenario snapshots-64k 15 8M '' --ops 240 --snapshots 2 --dm-name crash-dev --image /dev/mapper/crash-log
+	crash_scenario snapshots-4k 15 8M cluster_size=4K --ops 180 --snapshots 2 --dm-name crash-dev \
+		--image /dev/mapper/crash-log
+}
+
+lb_load
+crash_disks 32
+crash_rounds run_all
+lb_unload
+crash_total

@@ -1,0 +1,306 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# test: errors below, a full store and corrupt entries hit the I/O concerned and nothing else
+# needs: qemu-img qemu-io dmsetup jq filefrag mkfs.ext4 blkdiscard
+# timeout: 600
+# mem: 3G
+set -eu -o pipefail
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
+
+name=err0
+device=/dev/mapper/$name
+below=/dev/mapper/errbelow
+mib=1048576
+cluster=65536
+seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
+io_error='Input/output error'
+
+read_byte64() { od -An -tu8 --endian=big -j "$2" -N 8 "$1" | tr -d ' '; } # FILE OFFSET
+
+write_be64() { # FILE OFFSET VALUE
+	local i bytes=
+	for ((i = 56; i >= 0; i -= 8)); do
+		bytes+=$(printf '\\x%02x' $((($3 >> i) & 255)))
+	done
+	printf '%b' "$bytes" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# The host offset of a guest offset of an image that is written there.
+host_offset() { # IMAGE GUEST-OFFSET
+	qemu-img map -U --output=json "$1" |
+		jq -e --argjson at "$2" 'first(.[] | select(.data and .start <= $at and $at < .start + .length))
+			| .offset + $at - .start'
+}
+
+l2_table_offset() { # IMAGE GUEST-OFFSET CLUSTER-SIZE
+	local l1 index
+	l1=$(read_byte64 "$1" 40)
+	index=$(($2 / ($3 * ($3 / 8))))
+	echo $(($(read_byte64 "$1" $((l1 + index * 8))) & 0x00fffffffffffe00))
+}
+
+# A device of which SECTORS from START on give errors; no START: all of it is well.
+set_below() { # DISK [START SECTORS]
+	local all table
+	all=$(blockdev --getsz "$1")
+	table="0 $all linear $1 0"
+	if [ $# -gt 1 ]; then
+		table="0 $2 linear $1 0
+$2 $3 error
+$(($2 + $3)) $((all - $2 - $3)) linear $1 $(($2 + $3))"
+	fi
+	if dmsetup info errbelow >/dev/null 2>&1; then
+		dmsetup reload errbelow --table "$table"
+		dmsetup resume errbelow
+	else
+		dmsetup create errbelow --table "$table"
+		dmsetup mknodes errbelow
+	fi
+}
+
+mode() { dmsetup status "$name" | grep -owE 'rw|ro|fail' | head -n 1; }
+must_be_mode() { [ "$(mode)" = "$1" ] || lb_fail "the mode is not $1: $(dmsetup status "$name")"; }
+
+read_4k() { dd if="$device" of=/dev/null bs=4k skip="$1" count="${2:-1}" iflag=direct status=none; } # BLOCK [COUNT]
+write_4k() { dd if=/dev/zero of="$device" bs=4k seek="$1" count=1 oflag=direct status=none; }       # BLOCK
+
+difftest() { # MODEL [options...]
+	local model=$1
+	shift
+	seed=$((seed + 1))
+	blk-difftest "$device" --model "$model" --seed "$seed" --jobs 3 --max-size 256k "$@"
+}
+
+# Sixteen clusters, each full of its number and one, in one piece of the host.
+numbered_image() { # IMAGE SIZE
+	local i commands=()
+	lb_image "$1" "$2"
+	for i in {0..15}; do
+		commands+=(-c "write -q -P $((i + 1)) $((i * cluster)) $cluster")
+	done
+	qemu-io -f qcow2 "${commands[@]}" "$1"
+}
+
+# Block 81 of 4 KiB is the second of cluster 5; HOST is where the lower device has it.
+check_hole() { # DISK HOST-SECTOR
+	local i
+	set_below "$1" "$2" 8
+	must_give "$io_error" if="$device" of=/dev/null bs=4k skip=81 count=1 iflag=direct
+	must_give "$io_error" if="$device" of=/dev/null bs=64k skip=5 count=1 iflag=direct
+	must_give "$io_error" if=/dev/zero of="$device" bs=4k seek=81 count=1 oflag=direct conv=notrunc
+	read_4k 80
+	read_4k 82 40
+	for i in {0..4} {6..15}; do
+		must_hold raw "$device" $((i + 1)) $((i * cluster)) $cluster
+	done
+	# Others go on, right beside and at the same time.
+	difftest "$dir/model.hole" --from 4m --ops 200 --strict --discard zeros
+	write_4k 82
+	must_be_mode rw
+	set_below "$1"
+	must_hold raw "$device" 6 $((81 * 4096)) 4096
+	must_hold raw "$device" 0 $((82 * 4096)) 4096
+}
+
+test_hole_in_device() {
+	lb_step "an unreadable place of the block device below"
+	local host
+	set_below "$ram"
+	numbered_image "$below" 24M
+	host=$(host_offset "$below" $((81 * 4096)))
+	lb_attach "$name" "$below"
+	check_hole "$ram" $((host / 512))
+	lb_detach "$name"
+	lb_check "$below"
+	dmsetup remove errbelow
+	rm "$dir/model.hole"
+}
+
+test_hole_in_file() {
+	lb_step "an unreadable place of the file below"
+	local host file_block disk_block mnt=/run/liveblk-hole image
+	set_below "$ram"
+	# Small ones get smaller blocks, which the sum below does not expect.
+	mkfs.ext4 -q -F -b 4096 "$below"
+	mkdir -p "$mnt"
+	mount "$below" "$mnt"
+	image=$mnt/disk.qcow2
+	numbered_image "$image" 24M
+	sync
+	host=$(host_offset "$image" $((81 * 4096)))
+	file_block=$((host / 4096))
+	disk_block=$(filefrag -v -b4096 "$image" | awk -v at=$file_block '
+		$1 ~ /^[0-9]+:$/ { gsub(/[.:]/, " "); if (at >= $2 && at <= $3) print $4 + at - $2 }')
+	[ -n "$disk_block" ] || lb_fail "no extent of $image holds block $file_block"
+	lb_attach "$name" "$image"
+	check_hole "$ram" $((disk_block * 8))
+	lb_detach "$name"
+	lb_check "$image"
+	umount "$mnt"
+	dmsetup remove errbelow
+	rm "$dir/model.hole"
+}
+
+test_unreadable_l2() {
+	lb_step "an unreadable L2 table"
+	local table
+	set_below "$ram"
+	lb_image "$below" 24M -o cluster_size=4k
+	qemu-io -f qcow2 -c "write -q -P 1 0 6M" "$below"
+	# It maps the guest's bytes from 2 to 4 MiB.
+	table=$(l2_table_offset "$below" $((2 * mib)) 4096)
+	set_below "$ram" $((table / 512)) 8
+	lb_attach "$name" "$below"
+	must_give "$io_error" if="$device" of=/dev/null bs=4k skip=600 count=1 iflag=direct
+	read_4k 0 512
+	read_4k 1024 512
+	must_give "$io_error" if="$device" of=/dev/null bs=4k skip=512 count=1 iflag=direct
+	set_below "$ram"
+	must_hold raw "$device" 1 0 $((6 * mib))
+	lb_detach "$name"
+	lb_check "$below"
+	dmsetup remove errbelow
+}
+
+events() { dmsetup info -c --noheadings -o events "$name" | tr -d ' '; }
+
+# Fills the store, gives space back, and goes on. SPACE is a command that gives it.
+fill_and_go_on() { # IMAGE SPACE...
+	local image=$1 model=$dir/model.full before out
+	shift
+	before=$(events)
+	out=$(difftest "$model" --ops 900 --mix 10,80,2,2,4 --tolerate ENOSPC)
+	seed=$((seed + 1)) # that of the subshell is gone
+	echo "$out"
+	[[ $out =~ \ [1-9][0-9]*\ failed\ as\ tolerated ]] || lb_fail "the store did not become full"
+	(($(events) > before)) || lb_fail "no event was raised"
+	must_be_mode rw
+	"$@"
+	difftest "$model" --ops 300 --strict --discard zeros
+	lb_detach "$name"
+	lb_check "$image"
+	qemu-img compare -q -f raw -F qcow2 "$model" "$image" || lb_fail "the image is not what the model says"
+	rm "$model"
+}
+
+test_full_file_system() { # TYPE
+	lb_step "a full $1 below"
+	local mnt
+	mnt=$(lb_scratch 96 "$1")
+	lb_image "$mnt/disk.qcow2" 64M
+	# What is left is less than the test writes.
+	fallocate -l $(($(df --output=avail -B1 "$mnt" | tail -n 1) - 16 * mib)) "$mnt/ballast"
+	lb_attach "$name" "$mnt/disk.qcow2"
+	must_be_mode rw
+	fill_and_go_on "$mnt/disk.qcow2" rm "$mnt/ballast"
+	rm "$mnt/disk.qcow2"
+}
+
+grow_below() {
+	dmsetup suspend "$name"
+	dmsetup reload errbelow --table "0 $(blockdev --getsz "$ram") linear $ram 0"
+	dmsetup resume errbelow
+	dmsetup resume "$name"
+}
+
+test_full_device() {
+	lb_step "a full block device below, enlarged while suspended"
+	dmsetup create errbelow --table "0 $((16 * mib / 512)) linear $ram 0"
+	dmsetup mknodes errbelow
+	lb_image "$below" 64M
+	lb_attach "$name" "$below"
+	fill_and_go_on "$below" grow_below
+	dmsetup remove errbelow
+}
+
+others_hold() { # FORMAT IMAGE: all clusters but number 3
+	local i
+	for i in 0 1 2 4 5 15; do
+		must_hold "$1" "$2" $((i + 1)) $((i * cluster)) $cluster
+	done
+}
+
+# Cluster 3's entry becomes VALUE; its I/O must fail, and no other.
+corrupt_entry() { # WHAT VALUE
+	lb_step "an L2 entry that points $1"
+	local image=$dir/corrupt.qcow2 table entry good
+	numbered_image "$image" 24M
+	table=$(l2_table_offset "$image" 0 $cluster)
+	entry=$((table + 3 * 8))
+	good=$(read_byte64 "$image" $entry)
+	write_be64 "$image" $entry "$2"
+	mark_log
+	lb_attach "$name" "$image"
+	must_give "$io_error" if="$device" of=/dev/null bs=4k skip=48 count=1 iflag=direct
+	must_give "$io_error" if=/dev/zero of="$device" bs=4k seek=48 count=1 oflag=direct conv=notrunc
+	must_be_logged "qcow2.*invalid L2 entry"
+	[ "$(log_since_mark | grep -c 'invalid L2 entry')" = 1 ] || lb_fail "reported more than once"
+	others_hold raw "$device"
+	qemu-io -f raw -t none -c "write -q -P 99 $((100 * cluster)) $cluster" -c flush "$device"
+	must_give "$io_error" if="$device" of=/dev/null bs=64k skip=3 count=1 iflag=direct
+	lb_detach "$name"
+	write_be64 "$image" $entry "$good"
+	lb_check "$image"
+	others_hold qcow2 "$image"
+	must_hold qcow2 "$image" 4 $((3 * cluster)) $cluster
+	must_hold qcow2 "$image" 99 $((100 * cluster)) $cluster
+	rm "$image"
+}
+
+# A cluster that is in use and says it is free: nothing can be allocated safely.
+test_corrupt_refcount() {
+	lb_step "a reference that the refcounts deny"
+	local image=$dir/corrupt.qcow2 host index
+	numbered_image "$image" 24M
+	host=$(host_offset "$image" $((3 * cluster)))
+	index=$((host / cluster))
+	# The first refcount block, of 16-bit entries, is the third cluster.
+	printf '\0\0' | dd of="$image" bs=1 seek=$((2 * cluster + 2 * index)) conv=notrunc status=none
+	mark_log
+	lb_attach "$name" "$image"
+	must_be_mode rw
+	blkdiscard -o $((3 * cluster)) -l $cluster "$device"
+	# What is to be freed is freed after a commit.
+	for _ in {1..100}; do
+		sync "$device"
+		[ "$(mode)" != fail ] || break
+		sleep 0.1
+	done
+	must_be_mode fail
+	must_be_logged "qcow2.*corrupt"
+	others_hold raw "$device"
+	must_give "$io_error" if=/dev/zero of="$device" bs=64k seek=0 count=1 oflag=direct conv=notrunc
+	must_give "$io_error" if=/dev/zero of="$device" bs=64k seek=100 count=1 oflag=direct conv=notrunc
+	lb_detach "$name"
+	qemu-img check -q -r all "$image" >/dev/null || lb_fail "qemu-img cannot repair it"
+	lb_check "$image"
+	others_hold qcow2 "$image"
+	rm "$image"
+}
+
+test_corrupt_entries() {
+	local copied=$((1 << 63))
+	corrupt_entry "beyond the end" $((copied | (1 << 40)))
+	corrupt_entry "between clusters" $((copied | (5 * cluster + 512)))
+	# Where qemu-img puts them in a new image of this cluster size.
+	corrupt_entry "at the refcount table" $((copied | cluster))
+	corrupt_entry "at the L1 table" $((copied | (3 * cluster)))
+}
+
+export PATH=$LIVEBLK_BUILD/bin:$PATH
+echo "seed $seed"
+lb_load
+dir=$(lb_scratch 256 tmpfs)
+ram=$(lb_ramdisk 96)
+test_hole_in_device
+test_hole_in_file
+test_unreadable_l2
+test_full_file_system ext4
+test_full_file_system tmpfs
+test_full_device
+test_corrupt_entries
+test_corrupt_refcount
+lb_unload

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+# What the VM tests share; sourced by them, as root in a VM.
+: "${LIVEBLK_BUILD:?run this in a VM: scripts/vm run, or make check TEST=name}"
+
+# Counters live in files, because the functions are called in $( ).
+lb_state=/run/lb
+mkdir -p "$lb_state"
+
+lb_step() { echo "== $*"; }
+
+lb_fail() {
+	local i
+	echo "FAIL: $*" >&2
+	for ((i = 1; i < ${#FUNCNAME[@]}; i++)); do
+		echo "  at ${BASH_SOURCE[i]}:${BASH_LINENO[i - 1]} (${FUNCNAME[i]})" >&2
+	done
+	exit 1
+}
+
+lb_skip() {
+	echo "skipped: $*"
+	exit 77
+}
+
+lb_next() { # KIND: 0, 1, 2...
+	local n=0
+	[ ! -e "$lb_state/$1" ] || n=$(<"$lb_state/$1")
+	echo $((n + 1)) >"$lb_state/$1"
+	echo "$n"
+}
+
+lb_load() {
+	local ko
+	ko=$LIVEBLK_BUILD/modules/$(uname -r)/dm-qcow2.ko
+	[ -e "$ko" ] || lb_fail "$ko is not built"
+	modprobe dm-mod || lb_fail "dm-mod cannot be loaded"
+	insmod "$ko" || lb_fail "$ko cannot be loaded"
+}
+
+lb_unload() { rmmod dm_qcow2 || lb_fail "dm-qcow2 cannot be unloaded"; }
+
+# lb_image FILE SIZE [OPTION=VALUE | -o OPTION=VALUE]...
+lb_image() {
+	local file=$1 size=$2 options=()
+	shift 2
+	while [ $# -gt 0 ]; do
+		[ "$1" != -o ] || shift
+		options+=(-o "$1")
+		shift
+	done
+	qemu-img create -q -f qcow2 "${options[@]}" "$file" "$size" || lb_fail "cannot create $file"
+}
+
+lb_sectors() {
+	local bytes
+	bytes=$(qemu-img info -U --output=json -f qcow2 "$1" | jq -e '."virtual-size"') || lb_fail "qemu-img info $1"
+	echo $((bytes / 512))
+}
+
+lb_table() { # IMAGE [ARGUMENT...]
+	local image=$1
+	shift
+	echo "0 $(lb_sectors "$image") qcow2 ${image// /\\ }${1:+ $# $*}"
+}
+
+lb_attach() { # NAME IMAGE [ARGUMENT...]
+	local name=$1 table
+	shift
+	table=$(lb_table "$@") || exit 1
+	dmsetup create "$name" --table "$table" || lb_fail "cannot attach $1 as $name"
+	dmsetup mknodes "$name"
+}
+
+lb_detach() { dmsetup remove "$1" || lb_fail "cannot detach $1"; }
+
+lb_check() { # IMAGE
+	qemu-img check -q -f qcow2 "$1" && return
+	qemu-img check -f qcow2 "$1" >&2 || true
+	lb_fail "qemu-img check is not content with $1"
+}
+
+# A disk of its own in memory; all brd disks have one size, so this is a slice.
+lb_ramdisk() { # SIZE_MIB
+	local n name
+	modprobe brd || lb_fail "brd cannot be loaded"
+	n=$(lb_next ramdisk)
+	name=lb-ram$n
+	[ -b "/dev/ram$n" ] || lb_fail "there are no more than $n RAM disks"
+	dmsetup create "$name" --table "0 $(($1 * 2048)) linear /dev/ram$n 0" >&2 || lb_fail "no slice of /dev/ram$n"
+	dmsetup mknodes "$name"
+	echo "/dev/mapper/$name"
+}
+
+lb_scratch() { # SIZE_MIB ext4|xfs|btrfs|tmpfs
+	local dir disk
+	dir=$lb_state/scratch$(lb_next scratch)
+	mkdir "$dir"
+	if [ "$2" = tmpfs ]; then
+		mount -t tmpfs -o "size=$1M" scratch "$dir" || lb_fail "no tmpfs"
+		echo "$dir"
+		return
+	fi
+	modprobe "$2" || lb_fail "$2 cannot be loaded"
+	disk=$(lb_ramdisk "$1") || exit 1
+	case $2 in
+	ext4) mkfs.ext4 -q "$disk" ;;
+	xfs) if [ "$1" -lt 300 ]; then mkfs.xfs --unsupported -q "$disk"; else mkfs.xfs -q "$disk"; fi ;;
+	btrfs) if [ "$1" -lt 256 ]; then mkfs.btrfs -q -M "$disk"; else mkfs.btrfs -q "$disk"; fi ;;
+	*) lb_fail "no file system $2" ;;
+	esac >&2 || lb_fail "mkfs.$2 on $disk of $1 MiB"
+	mount -t "$2" "$disk" "$dir" || lb_fail "cannot mount $2"
+	echo "$dir"
+}
