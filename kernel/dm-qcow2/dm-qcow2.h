@@ -573,10 +573,12 @@ struct qcow2_image {
 	this_cpu_add((q)->stats->n[QCOW2_STAT_##what], k)
 
 /* log.c */
-__printf(2, 3)
-void qcow2_err(const struct qcow2_image *q, const char *fmt, ...);
-__printf(2, 3)
-void qcow2_info(const struct qcow2_image *q, const char *fmt, ...);
+__printf(3, 4)
+void qcow2_log(const struct qcow2_image *q, const char *level, const char *fmt,
+	       ...);
+
+#define qcow2_err(q, fmt, ...) qcow2_log(q, KERN_ERR, fmt, ##__VA_ARGS__)
+#define qcow2_info(q, fmt, ...) qcow2_log(q, KERN_INFO, fmt, ##__VA_ARGS__)
 
 /* For what a guest can bring about as often as it likes. */
 #define qcow2_limit_err(q, fmt, ...)					\

@@ -14,12 +14,14 @@
 /* A commit frees clusters, which changes refcounts, which the next one writes. */
 #define CLOSING_COMMITS 8
 
+/*
+ * A cluster may lie partly beyond the end: of a file, whose rest reads as
+ * zeros, or of a block device, where I/O to the rest fails. None is allocated
+ * there (capacity() in refcount.c).
+ */
 static u64 image_limit(struct qcow2_image *q)
 {
-	u64 size = qcow2_store_size(&q->store), cluster = qcow2_cluster(q);
-
-	return q->store.bdev ? round_down(size, cluster) :
-			       round_up(size, cluster);
+	return round_up(qcow2_store_size(&q->store), (u64)qcow2_cluster(q));
 }
 
 static int check_length(struct qcow2_image *q, const struct qcow2_geometry *g,

@@ -3,33 +3,20 @@
 #include "dm-qcow2.h"
 
 /**
- * qcow2_err() - log an error
+ * qcow2_log() - say something about an image in the kernel log
  * @q: the image
+ * @level: KERN_ERR or the like
  * @fmt: format of the message, without a line end
  */
-void qcow2_err(const struct qcow2_image *q, const char *fmt, ...)
+void qcow2_log(const struct qcow2_image *q, const char *level, const char *fmt,
+	       ...)
 {
 	struct va_format vaf = { .fmt = fmt };
 	va_list args;
 
 	va_start(args, fmt);
 	vaf.va = &args;
-	DMERR("%s: %s: %pV", dm_table_device_name(q->ti->table), q->path, &vaf);
-	va_end(args);
-}
-
-/**
- * qcow2_info() - log a fact
- * @q: the image
- * @fmt: format of the message, without a line end
- */
-void qcow2_info(const struct qcow2_image *q, const char *fmt, ...)
-{
-	struct va_format vaf = { .fmt = fmt };
-	va_list args;
-
-	va_start(args, fmt);
-	vaf.va = &args;
-	DMINFO("%s: %s: %pV", dm_table_device_name(q->ti->table), q->path, &vaf);
+	printk("%s" DM_FMT("%s: %s: %pV"), level,
+	       dm_table_device_name(q->ti->table), q->path, &vaf);
 	va_end(args);
 }

@@ -193,9 +193,9 @@ static int set_up_target(struct dm_target *ti, struct qcow2_image *q)
 {
 	ti->num_flush_bios = 1;
 	ti->flush_supported = true;
-	ti->num_discard_bios = !q->read_only;
-	ti->discards_supported = !q->read_only;
-	ti->num_write_zeroes_bios = !q->read_only;
+	ti->num_discard_bios = 1;
+	ti->discards_supported = true;
+	ti->num_write_zeroes_bios = 1;
 	ti->per_io_data_size = sizeof(struct qcow2_io);
 	/* No bio needs more than one block of L2 entries. */
 	return dm_set_target_max_io_len(ti, 1ULL << (qcow2_l2_block_bits(q) -
@@ -428,6 +428,10 @@ static int qcow2_iterate_devices(struct dm_target *ti,
 	return 0;
 }
 
+/*
+ * The same for read_only: a table without devices below does not get limits of
+ * its own when it replaces another.
+ */
 static void qcow2_io_hints(struct dm_target *ti, struct queue_limits *limits)
 {
 	struct qcow2_image *q = ti->private;
@@ -437,9 +441,8 @@ static void qcow2_io_hints(struct dm_target *ti, struct queue_limits *limits)
 	limits->io_min = limits->physical_block_size;
 	limits->io_opt = qcow2_cluster(q);
 	compat_limits_stable_writes(limits, qcow2_store_stable(&q->store));
-	if (!q->read_only)
-		compat_limits_discard(limits, UINT_MAX >> SECTOR_SHIFT,
-				      qcow2_cluster(q));
+	compat_limits_discard(limits, UINT_MAX >> SECTOR_SHIFT,
+			      qcow2_cluster(q));
 }
 
 static struct target_type qcow2_target = {

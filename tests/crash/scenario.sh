@@ -24,15 +24,17 @@ crash_disks() {
 }
 
 # What the host had there before must never come to light, so that it must not be zeros.
-crash_poison() {
-	head -c "${crash_mib}M" /dev/zero | tr '\0' '\333' |
-		dd of="$crash_disk" bs=1M iflag=fullblock oflag=direct status=none
+crash_poison() { # [FROM-MIB]
+	local from=${1:-0}
+	head -c "$((crash_mib - from))M" /dev/zero | tr '\0' '\333' |
+		dd of="$crash_disk" bs=1M seek="$from" iflag=fullblock oflag=direct status=none
 }
 
 # Everything from here on is logged.
 crash_log_start() {
 	blockdev --flushbufs "$crash_disk"
-	dd if="$crash_disk" of="$crash_dir/base" bs=1M iflag=direct status=none
+	dd if="$crash_disk" of="$crash_dir/base" bs=1M iflag=direct conv=sparse status=none
+	truncate -s "${crash_mib}M" "$crash_dir/base"
 	dmsetup create crash-log --table "0 $(blockdev --getsz "$crash_disk") log-writes $crash_disk $crash_log"
 	dmsetup mknodes crash-log
 }
@@ -73,12 +75,19 @@ crash_keep() {
 
 # crash_scenario NAME POINTS SIZE CREATE-OPTIONS [WORKLOAD-ARGUMENT...]: random writes to an image on a block device.
 crash_scenario() {
-	local points=$2 size=$3 options=$4 cluster
+	local points=$2 size=$3 options=$4
 	crash_name=$1
 	shift 4
 	lb_step "$crash_name: $size ${options:-defaults} $*"
 	crash_poison
 	qemu-img create -q -f qcow2 ${options:+-o "$options"} "$crash_disk" "$size"
+	crash_image "$points" "$@"
+}
+
+# crash_image POINTS [WORKLOAD-ARGUMENT...]: the same with the image that is on the disk.
+crash_image() {
+	local points=$1 cluster
+	shift
 	cluster=$(qemu-img info --output=json -f qcow2 "$crash_disk" | jq '."cluster-size"')
 	crash_log_start
 	lb_attach crash-dev /dev/mapper/crash-log

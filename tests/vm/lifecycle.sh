@@ -153,6 +153,33 @@ test_reload_under_load() {
 	compare_image
 }
 
+# read_only or nothing
+reload() {
+	dmsetup reload "$name" --table "$(lb_table "$image" "$@")"
+	dmsetup suspend "$name"
+	dmsetup resume "$name"
+}
+
+test_mode_change() {
+	lb_step "read_only, writable and back by new tables"
+	lb_attach "$name" "$image" read_only
+	[ "$(blockdev --getro "$device")" = 1 ] || lb_fail "read_only, and writable"
+	reload
+	[ "$(blockdev --getro "$device")" = 0 ] || lb_fail "writable, and read-only"
+	blkdiscard --offset 1M --length 1M "$device" || lb_fail "no discard after a change to writable"
+	dd if=/dev/zero of="$dir/model" bs=1M seek=1 count=1 conv=notrunc status=none
+	dd if=/dev/urandom of="$dir/part" bs=64k count=1 status=none
+	dd if="$dir/part" of="$device" bs=64k seek=1 oflag=direct conv=notrunc status=none
+	dd if="$dir/part" of="$dir/model" bs=64k seek=1 conv=notrunc status=none
+	reload read_only
+	[ "$(blockdev --getro "$device")" = 1 ] || lb_fail "read_only again, and writable"
+	must_fail "Operation not permitted" dd if="$dir/part" of="$device" bs=64k oflag=direct conv=notrunc status=none
+	lb_detach "$name"
+	rm "$dir/part"
+	lb_check "$image"
+	compare_image
+}
+
 test_suspend_under_fio() {
 	lb_step "suspend and resume under fio --verify"
 	local i pid
@@ -243,6 +270,7 @@ test_removed_at_last_close
 test_dirty_bit
 test_suspend_under_load
 test_reload_under_load
+test_mode_change
 test_suspend_under_fio
 test_no_leak
 lb_unload
