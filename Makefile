@@ -35,6 +35,7 @@ demo: ## show dm-qcow2 at work in a VM, from nothing
 	@scripts/demo
 
 check: ## every test on both kernels; TEST=name KVER=6.1 for one
+	@scripts/install-deps
 	@scripts/run-tests
 
 check-quick: ## the tests of the debug pass, on the newer kernel
