@@ -192,7 +192,7 @@ test_full_file_system() { # TYPE
 	mnt=$(lb_scratch 96 "$1")
 	lb_image "$mnt/disk.qcow2" 64M
 	# What is left is less than the test writes.
-	fallocate -l $(($(df --output=avail -B1 "$mnt" | tail -n 1) - 16 * mib)) "$mnt/ballast"
+	fallocate -l $(($(df --output=avail -B1 "$mnt" | tail -n 1) - 8 * mib)) "$mnt/ballast"
 	lb_attach "$name" "$mnt/disk.qcow2"
 	must_be_mode rw
 	fill_and_go_on "$mnt/disk.qcow2" rm "$mnt/ballast"
