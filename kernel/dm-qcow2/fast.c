@@ -230,6 +230,13 @@ int qcow2_fast_rw(struct qcow2_image *q, struct bio *bio, struct qcow2_io *io)
 	rcu_read_lock();
 	type = lookup(q, io->start, len, write, &host, &run);
 	rcu_read_unlock();
+	/*
+	 * A suspend fails a remainder that may not wait. The submitter learns
+	 * of it when the whole bio ends, wherever that is, and io_uring cannot
+	 * try again from there: to the program it is an I/O error.
+	 */
+	if (run < len && (bio->bi_opf & REQ_NOWAIT))
+		goto punt;
 	switch (type) {
 	case QCOW2_CLUSTER_UNALLOCATED:
 	case QCOW2_CLUSTER_ZERO_PLAIN:

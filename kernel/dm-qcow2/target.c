@@ -189,7 +189,8 @@ static int open_image(struct qcow2_image *q, const char *spec, char **error)
 	return 0;
 }
 
-static int set_up_target(struct dm_target *ti, struct qcow2_image *q)
+/* No limit for a bio: device-mapper would split it, see qcow2_fast_rw(). */
+static void set_up_target(struct dm_target *ti)
 {
 	ti->num_flush_bios = 1;
 	ti->flush_supported = true;
@@ -197,9 +198,6 @@ static int set_up_target(struct dm_target *ti, struct qcow2_image *q)
 	ti->discards_supported = true;
 	ti->num_write_zeroes_bios = 1;
 	ti->per_io_data_size = sizeof(struct qcow2_io);
-	/* No bio needs more than one block of L2 entries. */
-	return dm_set_target_max_io_len(ti, 1ULL << (qcow2_l2_block_bits(q) -
-						     SECTOR_SHIFT));
 }
 
 /*
@@ -235,10 +233,9 @@ static int qcow2_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		goto bad;
 	}
 	r = open_image(q, spec, &ti->error);
-	if (!r)
-		r = set_up_target(ti, q);
 	if (r)
 		goto bad;
+	set_up_target(ti);
 	ti->private = q;
 	return 0;
 bad:

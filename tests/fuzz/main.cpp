@@ -63,6 +63,8 @@ int main_or_throw(int argc, char **argv)
     CLI::App *do_run = app.add_subcommand("run", "attach each case and compare (as root, in a VM)");
     add_place(do_run, run.place);
     do_run->add_option("--only", run.only, "only names that match this expression");
+    do_run->add_option("--every", run.every, "of those, one in so many")->check(CLI::PositiveNumber);
+    do_run->add_option("--first", run.first, "with --every: the first one, from 0 on");
     do_run->add_option("--log", run.log, "write what came of each case there");
     do_run->add_option("--step-seconds", run.step_seconds, "a step that takes longer hangs");
     CLI::App *do_mutate = app.add_subcommand("mutate", "attach images with random damage (as root, in a VM)");

@@ -302,10 +302,11 @@ int run_all(const RunOptions &options)
         report.open(options.log);
     make_odd_files(options.place.directory);
     KernelLog log;
+    std::size_t matching = 0;
     std::size_t count = 0;
     std::size_t wrong = 0;
     for (const Case &c : catalogue.cases()) {
-        if (!std::regex_search(c.name, only))
+        if (!std::regex_search(c.name, only) || matching++ % options.every != options.first)
             continue;
         auto begin = std::chrono::steady_clock::now();
         CaseRun run(c, options.place, log);

@@ -16,8 +16,10 @@ struct Place {
 
 struct RunOptions {
     Place place;
-    std::string only; // an expression that names must match
-    std::string log;  // one line for each case, with what the kernel said
+    std::string only;      // an expression that names must match
+    std::size_t every = 1; // of those that match, one in so many,
+    std::size_t first = 0; // beginning with this one
+    std::string log;       // one line for each case, with what the kernel said
     unsigned step_seconds = 60;
 };
 

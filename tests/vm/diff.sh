@@ -186,7 +186,7 @@ verify_snapshots() {
 		rm -f "$model.out"
 		qemu-img convert -f qcow2 -O raw -l "snapshot.name=$id" "$image" "$model.out"
 		# Not cmp, which would read all the holes of a large disk.
-		qemu-img compare -q -s -f raw -F raw "$model.$id" "$model.out" || lb_fail "snapshot $id has changed"
+		qemu-img compare -q -f raw -F raw "$model.$id" "$model.out" || lb_fail "snapshot $id has changed"
 		rm "$model.out"
 	done
 }

@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: memory that is swapped to dm-qcow2, as a partition and as a file, keeps its content
-# not-in-ci: has not run to its end yet
 # needs: qemu-img dmsetup mkfs.ext4 mkswap swapon
 # timeout: 600
 set -eu -o pipefail
