@@ -19,7 +19,7 @@ refcount_table() {
 	# A preallocated image shows what the disk held.
 	dd if=/dev/zero of="$crash_disk" bs=1M count=64 oflag=direct status=none
 	crash_poison 1000
-	qemu-img create -q -f qcow2 -o cluster_size=4K,refcount_bits=64,preallocation=metadata "$crash_disk" 1019M
+	qemu-img create -q -f qcow2 -o cluster_size=4K,refcount_bits=64,preallocation=metadata "$crash_disk" 1018M
 	qemu-img snapshot -c held "$crash_disk"
 	qemu-img resize -q --shrink -f qcow2 "$crash_disk" 24M
 	[ "$(table_clusters)" = 1 ] || lb_fail "the table is large from the beginning"

@@ -28,7 +28,7 @@ swap_under_pressure() { # device|file
 	fi
 	mkswap "$area" >/dev/null
 	swapon "$area"
-	need=$(($(awk '/^MemAvailable/ {print $2}' /proc/meminfo) / 1024 + swap_mib / 3))
+	need=$(($(awk '/^MemAvailable/ {print $2}' /proc/meminfo) / 1024 + swap_mib * 2 / 3))
 	swap_before=$(awk '/^pswpout/ {print $2}' /proc/vmstat)
 	"$LIVEBLK_BUILD/bin/io-hazards" memory "$need" || lb_fail "memory changed while it was swapped"
 	swapped=$(($(awk '/^pswpout/ {print $2}' /proc/vmstat) - swap_before))
