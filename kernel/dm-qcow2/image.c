@@ -42,8 +42,7 @@ static int read_header(struct qcow2_image *q, void *area, bool writing,
 	int r;
 
 	r = qcow2_store_rw_buf(&q->store, false, 0, area,
-			       q->store.bdev ? round_down(size, QCOW2_BLOCK_SIZE) :
-					       QCOW2_HEADER_AREA);
+			       q->store.bdev ? size : QCOW2_HEADER_AREA);
 	if (r) {
 		snprintf(why->text, sizeof(why->text),
 			 "cannot read the header: error %d", r);

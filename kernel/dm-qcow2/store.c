@@ -473,7 +473,7 @@ int qcow2_store_rw(struct qcow2_store *st, bool write, u64 pos,
  * @write: direction
  * @pos: byte offset, aligned to the block size
  * @buf: page-aligned memory, from the page or vmalloc allocator
- * @len: bytes, a multiple of the block size
+ * @len: bytes, a multiple of @st->align
  *
  * Return: 0 or a negative error.
  */

@@ -8,7 +8,7 @@ crash_seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
 crash_tried=0
 # A full campaign does everything so often, each time with another seed.
 crash_times=1
-[ "${LIVEBLK_FULL:-0}" != 1 ] || crash_times=${LIVEBLK_CRASH_TIMES:-20}
+[ "${LIVEBLK_FULL:-0}" != 1 ] || crash_times=${LIVEBLK_CRASH_TIMES:-5}
 # In a VM that emulates its CPU, the byte-wise string instructions are slow out of proportion.
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.cpu.hwcaps=-ERMS,-FSRM}
 
@@ -40,7 +40,11 @@ crash_log_start() {
 }
 
 crash_log_stop() {
-	dmsetup status crash-log | grep -q logging_disabled && lb_fail "the log is full"
+	local status
+	status=$(dmsetup status crash-log)
+	[[ $status != *logging_disabled* ]] || lb_fail "the log is full"
+	# Entries, and the highest sector of the log in use.
+	crash_log_mib=$((${status##* } / 2048 + 2))
 	dmsetup remove crash-log
 }
 
@@ -59,18 +63,18 @@ crash_replay() {
 		--target "$crash_target" --seed "$crash_seed" --points "$points" --keep "$keep" "$@" |
 		tee "$output"; then
 		crash_keep "$keep"
+		dmesg | tail -30
 		lb_fail "scenario $crash_name, seed $crash_seed: see $keep"
 	fi
 	crash_tried=$((crash_tried + $(sed -n 's/^crash points: \([0-9]*\) tried.*/\1/p' "$output")))
 }
 
 # What is needed to replay it again, in a VM or not.
-crash_keep() {
-	local bytes
-	cp "$crash_dir/base" "$crash_dir/history" "$1"
-	bytes=$(blockdev --getsize64 "$crash_log")
-	dd if="$crash_log" of="$1/log" bs=1M count=$((bytes / 1048576)) iflag=direct conv=sparse status=none
-	dmesg | tail -30
+crash_keep() { # DIRECTORY
+	mkdir -p "$1"
+	cp --sparse=always "$crash_dir/base" "$crash_dir/history" "$1"
+	dd if="$crash_log" of="$1/log" bs=1M count="$crash_log_mib" iflag=direct conv=sparse status=none
+	echo "$crash_seed" >"$1/seed"
 }
 
 # crash_scenario NAME POINTS SIZE CREATE-OPTIONS [WORKLOAD-ARGUMENT...]: random writes to an image on a block device.
@@ -84,7 +88,8 @@ crash_scenario() {
 	crash_image "$points" "$@"
 }
 
-# crash_image POINTS [WORKLOAD-ARGUMENT...]: the same with the image that is on the disk.
+# crash_image POINTS [WORKLOAD-ARGUMENT...]: the same with the image that is on the disk. The points here are attached
+# through the module too; many more are replayed on the host, where that is faster: tests/crash/replay-on-host.
 crash_image() {
 	local points=$1 cluster
 	shift
@@ -94,6 +99,7 @@ crash_image() {
 	crash_write block /dev/mapper/crash-dev --cluster-size "$cluster" "$@"
 	lb_detach crash-dev
 	crash_log_stop
+	crash_keep "$LIVEBLK_RESULTS/replay/$crash_seed-$crash_name"
 	crash_replay "$points" --attach crash-again
 }
 

@@ -29,8 +29,8 @@ ext4_scenario() {
 }
 
 run_all() {
-	ext4_scenario ext4 20 ''
-	ext4_scenario ext4-lazy 10 lazy_refcounts=on,cluster_size=16K
+	ext4_scenario ext4 12 ''
+	ext4_scenario ext4-lazy 6 lazy_refcounts=on,cluster_size=16K
 }
 
 lb_load

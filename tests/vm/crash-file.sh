@@ -33,8 +33,8 @@ file_scenario() {
 }
 
 run_all() {
-	file_scenario ext4 15 mkfs.ext4 -q
-	file_scenario xfs 15 mkfs.xfs -q --unsupported
+	file_scenario ext4 10 mkfs.ext4 -q
+	file_scenario xfs 10 mkfs.xfs -q --unsupported
 }
 
 lb_load

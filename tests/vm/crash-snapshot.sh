@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: power losses during copy-on-write after internal snapshots leave no corruption
 # needs: qemu-img dmsetup jq blockdev
+# after: tests/crash/replay-on-host
 # timeout: 600
 # mem: 3G
 set -eu -o pipefail
@@ -9,8 +10,8 @@ set -eu -o pipefail
 . tests/crash/scenario.sh
 
 run_all() {
-	crash_scenario snapshots-64k 15 8M '' --ops 240 --snapshots 2 --dm-name crash-dev --image /dev/mapper/crash-log
-	crash_scenario snapshots-4k 15 8M cluster_size=4K --ops 180 --snapshots 2 --dm-name crash-dev \
+	crash_scenario snapshots-64k 6 8M '' --ops 240 --snapshots 2 --dm-name crash-dev --image /dev/mapper/crash-log
+	crash_scenario snapshots-4k 6 8M cluster_size=4K --ops 180 --snapshots 2 --dm-name crash-dev \
 		--image /dev/mapper/crash-log
 }
 

@@ -216,12 +216,6 @@ measure_memory() {
 		$1 ~ /^(MemFree|Buffers|Cached|SReclaimable|AnonPages|PageTables):$/ { sum -= $2 } END { print sum }' /proc/meminfo)
 }
 
-# A ramdisk keeps a page once written, so have all of them before measuring.
-fill_scratch() {
-	dd if=/dev/zero of="$dir/ballast" bs=1M oflag=direct status=none 2>/dev/null || true
-	rm "$dir/ballast"
-}
-
 # Not lb_attach, which starts qemu-img each time. Writes, reads and discards what the number of the cycle says.
 cycle() { # NUMBER
 	local at=$(($1 * 7 % 120))
@@ -240,7 +234,6 @@ cycle() { # NUMBER
 test_no_leak() {
 	lb_step "$cycles times attach, load, detach"
 	local i warm=10 slab_before used_before
-	fill_scratch
 	dd if=/dev/urandom of="$dir/data" bs=256k count=1 status=none
 	for ((i = 0; i < warm; i++)); do
 		cycle "$i"
@@ -269,7 +262,14 @@ trap on_exit EXIT
 export PATH=$LIVEBLK_BUILD/bin:$PATH
 echo "seed $seed"
 lb_load
-dir=$(lb_scratch 400 xfs)
+# A RAM disk keeps a page once written: it has all of them before memory is measured.
+dir=/run/lifecycle
+disk=$(lb_ramdisk 400)
+dd if=/dev/zero of="$disk" bs=1M count=400 oflag=direct status=none
+modprobe xfs
+mkfs.xfs -q -K "$disk"
+mkdir "$dir"
+mount "$disk" "$dir"
 image=$dir/disk.qcow2
 lb_image "$image" 32M -o cluster_size=16k
 test_busy
