@@ -646,7 +646,7 @@ void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len);
 void qcow2_store_sync_cache(struct qcow2_store *st);
 u32 qcow2_store_block(const struct qcow2_store *st);
 bool qcow2_store_stable(const struct qcow2_store *st);
-unsigned int qcow2_bio_segments(struct bio *bio, struct bvec_iter start);
+unsigned int qcow2_bvecs(const struct bio_vec *table, struct bvec_iter part);
 
 /* lock.c */
 int qcow2_lock_image(struct qcow2_image *q);

@@ -138,7 +138,7 @@ static void inline_rw(struct qcow2_image *q, struct bio *bio,
 	}
 	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST,
 		      __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter),
-		      qcow2_bio_segments(bio, bio->bi_iter),
+		      qcow2_bvecs(bio->bi_io_vec, bio->bi_iter),
 		      bio->bi_iter.bi_size);
 	iter.iov_offset = bio->bi_iter.bi_bvec_done;
 	noio = memalloc_noio_save();

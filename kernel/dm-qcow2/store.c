@@ -224,32 +224,20 @@ u64 qcow2_store_size(const struct qcow2_store *st)
 }
 
 /**
- * qcow2_bio_segments() - the bvecs that a part of a bio touches
- * @bio: the bio
- * @start: the part
+ * qcow2_bvecs() - the entries of a bvec table that a part of it touches
+ * @table: the table
+ * @part: the part
  *
- * Return: their number, counting multi-page bvecs as one.
+ * Not for_each_bvec(), which counts the pages of an entry one by one.
+ * Return: their number.
  */
-unsigned int qcow2_bio_segments(struct bio *bio, struct bvec_iter start)
+unsigned int qcow2_bvecs(const struct bio_vec *table, struct bvec_iter part)
 {
-	struct bvec_iter iter;
-	struct bio_vec bv;
-	unsigned int n = 0;
+	unsigned int n;
 
-	for_each_bvec(bv, bio->bi_io_vec, iter, start)
-		n++;
-	return n;
-}
-
-static unsigned int vec_segments(const struct bio_vec *table,
-				 struct bvec_iter start)
-{
-	struct bvec_iter iter;
-	struct bio_vec bv;
-	unsigned int n = 0;
-
-	for_each_bvec(bv, table, iter, start)
-		n++;
+	for (n = 0; part.bi_size; n++)
+		bvec_iter_advance_single(table, &part,
+					 mp_bvec_iter_len(table, part));
 	return n;
 }
 
@@ -258,22 +246,8 @@ static void zero_rest(struct qcow2_sio *sio)
 	struct bvec_iter iter;
 	struct bio_vec bv;
 
-	for_each_bvec(bv, sio->bv, iter, sio->bv_iter) {
-		struct bvec_iter_all all = { .bv = bv };
-
-		/* bv may span pages; memzero_bvec() takes one page. */
-		while (all.bv.bv_len) {
-			struct bio_vec one = all.bv;
-
-			one.bv_page += one.bv_offset / PAGE_SIZE;
-			one.bv_offset %= PAGE_SIZE;
-			one.bv_len = min_t(u32, one.bv_len,
-					   PAGE_SIZE - one.bv_offset);
-			memzero_bvec(&one);
-			all.bv.bv_offset += one.bv_len;
-			all.bv.bv_len -= one.bv_len;
-		}
-	}
+	for_each_bvec(bv, sio->bv, iter, sio->bv_iter)
+		memzero_bvec(&bv);
 }
 
 static void sio_issue_file(struct qcow2_sio *sio);
@@ -334,7 +308,7 @@ static void sio_issue_file(struct qcow2_sio *sio)
 
 	iov_iter_bvec(&iter, sio->write ? ITER_SOURCE : ITER_DEST,
 		      __bvec_iter_bvec(sio->bv, sio->bv_iter),
-		      vec_segments(sio->bv, sio->bv_iter),
+		      qcow2_bvecs(sio->bv, sio->bv_iter),
 		      sio->bv_iter.bi_size);
 	iter.iov_offset = sio->bv_iter.bi_bvec_done;
 	sio->iocb = (struct kiocb) {

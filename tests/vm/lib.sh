@@ -7,7 +7,8 @@
 lb_state=/run/lb
 mkdir -p "$lb_state"
 
-lb_step() { echo "== $*"; }
+# With the seconds since boot, to see what takes long.
+lb_step() { echo "== $* (at $(cut -d. -f1 /proc/uptime) s)"; }
 
 lb_fail() {
 	local i

@@ -14,7 +14,7 @@ name=life0
 device=/dev/mapper/$name
 seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
 cycles=100
-switches=30
+switches=12
 # What all cycles together may cost, for the noise of the allocators. Slab memory was seen to vary by less than 100 KiB,
 # so that an object of 3 KiB lost in each cycle shows; for pages it takes five.
 allowed_slab_kib=256
@@ -22,7 +22,7 @@ allowed_kib=2048
 if [ -e /sys/kernel/debug/kmemleak ]; then
 	# There the leak detector watches, with more precision.
 	cycles=20
-	switches=20
+	switches=8
 	allowed_slab_kib=16384
 	allowed_kib=32768
 fi
@@ -121,7 +121,7 @@ test_suspend_under_load() {
 		# shellcheck disable=SC2086 # none or one
 		dmsetup suspend $option "$name"
 		# Closed and complete, whatever is waiting above.
-		((i % 15)) || lb_check "$image"
+		((i % 6)) || lb_check "$image"
 		dmsetup resume "$name"
 		sleep 0.05
 	done
@@ -185,7 +185,7 @@ test_suspend_under_fio() {
 	local i pid
 	lb_attach "$name" "$image"
 	fio --minimal --name=life --filename="$device" --numjobs=2 --offset_increment=16m --size=8m --rw=randrw --bs=4k \
-		--ioengine=io_uring --iodepth=16 --direct=1 --verify=crc32c --verify_fatal=1 --time_based --runtime=12 \
+		--ioengine=io_uring --iodepth=16 --direct=1 --verify=crc32c --verify_fatal=1 --time_based --runtime=6 \
 		>/run/liveblk-fio &
 	pid=$!
 	for ((i = 0; i < switches / 2; i++)); do
