@@ -74,10 +74,26 @@ void Edit::commit()
         refcounts_.write(writer_, header_);
     writer_.flush();
     image_.file().barrier();
-    // From here on it cannot be said any more which of the two the disk has.
+    write_header();
+    try {
+        image_.file().barrier();
+    } catch (const Error &e) {
+        fail("{}; the edit is done or not, but nothing in between: look at the image after the host has recovered", e.what());
+    }
+}
+
+// A header that could not be written is still the old one, unless it cannot even be read.
+void Edit::write_header()
+{
     committed_ = true;
-    image_.file().write(serialise(header_), 0);
-    image_.file().barrier();
+    try {
+        image_.file().write(serialise(header_), 0);
+    } catch (const Error &) {
+        std::array<std::byte, sector_size> sector;
+        image_.file().read(sector, 0);
+        committed_ = sector != image_.header().sector;
+        throw;
+    }
 }
 
 void Edit::give_back()

@@ -47,6 +47,8 @@ public:
     void give_back();
 
 private:
+    void write_header();
+
     Image &image_;
     Header header_;
     Refcounts refcounts_;

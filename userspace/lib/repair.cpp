@@ -51,20 +51,6 @@ void drop_leaks(Image &image, Progress &progress)
     edit.commit();
 }
 
-// Refcounts written anew from what was counted; the old ones are not even read.
-void count_anew(Image &image, Progress &progress)
-{
-    Checker checker(image, progress);
-    checker.count_all_but_refcounts();
-    const Counters &counters = checker.counters();
-    Edit edit(image, Refcounts::Start::empty);
-    for (std::uint64_t c = 0; c < counters.clusters(); c++)
-        if (const std::uint64_t references = counters.get(c))
-            edit.refcounts().set(c, references);
-    settle_flags(edit, progress);
-    edit.commit();
-}
-
 // What refers to nowhere stays as it is, but no cluster in use is counted too low.
 void raise_only(Image &image, Progress &progress)
 {
@@ -79,6 +65,22 @@ void raise_only(Image &image, Progress &progress)
         edit.commit();
 }
 
+// Refcounts written anew from what was counted; the old ones are not even read.
+void count_anew(Image &image, Progress &progress)
+{
+    Checker checker(image, progress);
+    checker.count_all_but_refcounts();
+    if (checker.report().structural)
+        return raise_only(image, progress);
+    const Counters &counters = checker.counters();
+    Edit edit(image, Refcounts::Start::empty);
+    for (std::uint64_t c = 0; c < counters.clusters(); c++)
+        if (const std::uint64_t references = counters.get(c))
+            edit.refcounts().set(c, references);
+    settle_flags(edit, progress);
+    edit.commit();
+}
+
 void clear_bits(Image &image, std::uint64_t bits)
 {
     Edit edit(image);
@@ -91,8 +93,6 @@ void repair_once(Image &image, Repair repair, const CheckReport &found, Progress
 {
     if (repair == Repair::leaks || (!found.corruptions && found.leaks))
         drop_leaks(image, progress);
-    else if (found.structural)
-        raise_only(image, progress);
     else
         count_anew(image, progress);
     image.reload();
