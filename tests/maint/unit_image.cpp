@@ -163,10 +163,22 @@ TEST_CASE("edits refuse what they cannot do, with nothing changed")
     TinyImage tiny;
     Progress progress;
     std::function<void(Image &)> edit = [&](Image &image) { create_snapshot(image, "one", progress); };
-    SECTION("an entry outside") { tiny.set_l2(1, 800 * TinyImage::cluster); }
-    SECTION("a cluster that is not counted") { tiny.set_refcount(6, 0); }
-    SECTION("an unknown feature") { tiny.header.incompatible_features = 1ULL << 40; }
-    SECTION("encryption") { tiny.header.crypt_method = 2; }
+    SECTION("an entry outside")
+    {
+        tiny.set_l2(1, 800 * TinyImage::cluster);
+    }
+    SECTION("a cluster that is not counted")
+    {
+        tiny.set_refcount(6, 0);
+    }
+    SECTION("an unknown feature")
+    {
+        tiny.header.incompatible_features = 1ULL << 40;
+    }
+    SECTION("encryption")
+    {
+        tiny.header.crypt_method = 2;
+    }
     SECTION("a smaller size")
     {
         edit = [&](Image &image) { resize_image(image, 4096, Shrink::refuse, progress); };

@@ -78,7 +78,8 @@ void Edit::commit()
     try {
         image_.file().barrier();
     } catch (const Error &e) {
-        fail("{}; the edit is done or not, but nothing in between: look at the image after the host has recovered", e.what());
+        fail("{}; the edit is done or not, but nothing in between: look at the image after the host has recovered",
+             e.what());
     }
 }
 

@@ -13,7 +13,10 @@ using namespace liveblk::maint;
 int usage(const CLI::App &app, const CLI::ParseError &e)
 {
     // Help is asked for by such an exception too, and goes to standard output.
-    return app.exit(e) == 0 ? status_done : status_usage;
+    if (app.exit(e) == 0)
+        return status_done;
+    // Of check, 2 says that an image is corrupt.
+    return app.got_subcommand("check") ? status_failed : status_usage;
 }
 
 } // namespace
