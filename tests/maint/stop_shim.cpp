@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Preloaded into a program: ends it at the n-th call that changes a file, as a kill would, before that call is made.
+//   LIVEBLK_STOP_AT    n, from 1 on; without it calls are only counted
+//   LIVEBLK_STOP_HALF  with it a write that the program is stopped at is made in its first half
+//   LIVEBLK_STOP_FAIL  with it the program goes on, and that call and all later ones fail for want of space
+//   LIVEBLK_STOP_SKIP  n: that write is lost, and the program ends at the next barrier, as if power failed before it
+//   LIVEBLK_STOP_LOG   a file that gets a line for each call: its name, offset and length
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace {
+
+constexpr int stopped_status = 99;
+
+enum class Verdict { go_on, fail, skip };
+
+long number(const char *name)
+{
+    const char *text = std::getenv(name);
+    return text ? std::atol(text) : 0;
+}
+
+template <typename Function>
+Function *next(const char *name)
+{
+    return reinterpret_cast<Function *>(::dlsym(RTLD_NEXT, name));
+}
+
+using Pwrite = ssize_t(int, const void *, size_t, off_t);
+
+void log_call(const char *what, off_t offset, size_t length)
+{
+    static const char *path = std::getenv("LIVEBLK_STOP_LOG");
+    if (!path)
+        return;
+    if (std::FILE *file = std::fopen(path, "ae")) {
+        std::fprintf(file, "%s %lld %zu\n", what, static_cast<long long>(offset), length);
+        std::fclose(file);
+    }
+}
+
+// One count for calls of all kinds.
+long next_call()
+{
+    static long calls = 0;
+    return ++calls;
+}
+
+// Counts a call; does not return from the one to stop at.
+template <typename Half>
+Verdict count(const char *what, off_t offset, size_t length, Half half)
+{
+    log_call(what, offset, length);
+    const long call = next_call();
+    const long skipped = number("LIVEBLK_STOP_SKIP");
+    const long stop_at = number("LIVEBLK_STOP_AT");
+    if (skipped && call == skipped)
+        return Verdict::skip;
+    if (skipped && call > skipped && std::strcmp(what, "fdatasync") == 0)
+        ::_exit(stopped_status);
+    if (!stop_at || call < stop_at)
+        return Verdict::go_on;
+    if (std::getenv("LIVEBLK_STOP_FAIL"))
+        return Verdict::fail;
+    if (std::getenv("LIVEBLK_STOP_HALF"))
+        half();
+    ::_exit(stopped_status);
+}
+
+ssize_t counted_pwrite(const char *name, int fd, const void *bytes, size_t length, off_t offset)
+{
+    auto *const real = next<Pwrite>(name);
+    // A sector is written whole or not at all.
+    const size_t first = length / 2 / 512 * 512;
+    const Verdict verdict = count("pwrite", offset, length, [&] { (void)!real(fd, bytes, first, offset); });
+    if (verdict == Verdict::skip)
+        return static_cast<ssize_t>(length);
+    if (verdict == Verdict::fail) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real(fd, bytes, length, offset);
+}
+
+template <typename Call>
+int counted(const char *what, off_t offset, size_t length, Call call)
+{
+    const Verdict verdict = count(what, offset, length, [] {});
+    // Cutting a file needs no space.
+    if (verdict != Verdict::fail || std::strcmp(what, "ftruncate") == 0)
+        return call();
+    errno = ENOSPC;
+    return -1;
+}
+
+} // namespace
+
+extern "C" {
+
+ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset)
+{
+    return counted_pwrite("pwrite", fd, bytes, length, offset);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset)
+{
+    return counted_pwrite("pwrite64", fd, bytes, length, offset);
+}
+
+int fdatasync(int fd)
+{
+    return counted("fdatasync", 0, 0, [&] { return next<int(int)>("fdatasync")(fd); });
+}
+
+int ftruncate(int fd, off_t size) noexcept
+{
+    return counted("ftruncate", size, 0, [&] { return next<int(int, off_t)>("ftruncate")(fd, size); });
+}
+
+int ftruncate64(int fd, off_t size) noexcept
+{
+    return counted("ftruncate", size, 0, [&] { return next<int(int, off_t)>("ftruncate64")(fd, size); });
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t length)
+{
+    return counted("fallocate", offset, static_cast<size_t>(length),
+                   [&] { return next<int(int, int, off_t, off_t)>("fallocate")(fd, mode, offset, length); });
+}
+
+int fallocate64(int fd, int mode, off_t offset, off_t length)
+{
+    return counted("fallocate", offset, static_cast<size_t>(length),
+                   [&] { return next<int(int, int, off_t, off_t)>("fallocate64")(fd, mode, offset, length); });
+}
+
+} // extern "C"

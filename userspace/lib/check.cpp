@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The structures of an image and what they refer to; check_refcounts.cpp compares.
+#include "check.hpp"
+
+#include "error.hpp"
+
+#include <algorithm>
+
+namespace liveblk::qcow2 {
+namespace {
+
+constexpr std::size_t max_findings = 1000;
+constexpr std::size_t merge_at_least = 1 << 20;
+constexpr std::uint64_t bitmap_entry_reserved = 0xff000000000001fe;
+
+} // namespace
+
+void CheckReport::add(Severity severity, std::string where, std::string what, std::string consequence)
+{
+    (severity == Severity::leak ? leaks : corruptions)++;
+    if (findings.size() < max_findings)
+        findings.push_back({severity, std::move(where), std::move(what), std::move(consequence)});
+}
+
+Checker::Checker(const Image &image, Progress &progress)
+    : image_(image), h_(image.header()), progress_(progress), reader_(image), counters_(image.clusters())
+{
+    for (unsigned bit = 0; bit < 64; bit++)
+        if (h_.incompatible & ~incompat_known & (1ULL << bit))
+            not_supported("check '{}': incompatible feature {} ({}) is not supported", image.path(), bit,
+                          h_.feature_name(FeatureKind::incompatible, bit));
+}
+
+CheckReport Checker::run()
+{
+    check_header();
+    count_refcount_structure();
+    count_all_but_refcounts();
+    compare();
+    check_active();
+    return report_;
+}
+
+void Checker::count_all_but_refcounts()
+{
+    claim("header", 0, h_.cluster_size());
+    use_l1("active L1 table", h_.l1_offset, h_.l1_size);
+    count_snapshots();
+    count_encryption();
+    count_bitmaps();
+    count_tables();
+}
+
+void Checker::structural(std::string where, std::string what, std::string consequence)
+{
+    report_.structural++;
+    report_.add(Severity::corruption, std::move(where), std::move(what), std::move(consequence));
+}
+
+// Counts the clusters of a piece of metadata. False if they are not in the image, or other metadata is in them.
+bool Checker::claim(const std::string &what, std::uint64_t offset, std::uint64_t bytes, std::uint64_t references)
+{
+    const bool header = offset == 0 && bytes == h_.cluster_size();
+    if (!(header && image_.clusters()) && !image_.holds(offset, bytes)) {
+        structural(fmt::format("{} at {:#x}", what, offset),
+                   "it does not lie on cluster boundaries inside of the image", "what it holds is lost");
+        return false;
+    }
+    const std::uint64_t first = offset >> h_.cluster_bits;
+    const std::uint64_t count = h_.clusters_of(bytes);
+    const bool taken = counters_.add(first, count, references);
+    for (std::uint64_t c = first; c < first + count; c++)
+        counters_.mark_metadata(c);
+    if (taken)
+        structural(fmt::format("{} at {:#x}", what, offset), "it overlaps other metadata",
+                   "one of them has overwritten the other, or will");
+    return !taken;
+}
+
+void Checker::check_header()
+{
+    if (h_.version == 3 && h_.header_length % 8)
+        structural("header", fmt::format("header_length {} is not a multiple of 8", h_.header_length),
+                   "extensions may be misread");
+    report_.total_clusters = h_.clusters_of(h_.size);
+}
+
+void Checker::count_snapshots()
+{
+    if (h_.nb_snapshots)
+        claim("snapshot table", h_.snapshots_offset, image_.snapshots().bytes);
+    for (const Snapshot &s : image_.snapshots().snapshots)
+        use_l1(fmt::format("L1 table of snapshot {}", printable(s.id)), s.l1_offset, s.l1_size);
+}
+
+void Checker::count_encryption()
+{
+    const Extension *e = h_.find(extension_crypto);
+    if (h_.crypt_method != 2 || !e || e->data.size() < sizeof(RawCryptoExtension))
+        return;
+    const auto raw = load<RawCryptoExtension>(e->data, 0);
+    claim("encryption header", raw.offset.value(), raw.length.value());
+}
+
+void Checker::count_bitmaps()
+{
+    const Extension *e = h_.find(extension_bitmaps);
+    if (!(h_.autoclear & autoclear_bitmaps) || !e || e->data.size() < sizeof(RawBitmapsExtension))
+        return;
+    const auto raw = load<RawBitmapsExtension>(e->data, 0);
+    const std::uint64_t offset = raw.bitmap_directory_offset.value();
+    const std::uint64_t bytes = raw.bitmap_directory_size.value();
+    if (raw.nb_bitmaps.value() > max_bitmaps || bytes > max_bitmap_directory_bytes) {
+        structural("bitmap directory", "it is larger than the format allows", "bitmaps are lost");
+        return;
+    }
+    if (!claim("bitmap directory", offset, bytes))
+        return;
+    std::vector<std::byte> directory(bytes);
+    image_.file().read(directory, offset);
+    std::uint64_t at = 0;
+    for (std::uint32_t i = 0; i < raw.nb_bitmaps.value(); i++) {
+        if (count_bitmap(directory, at, i))
+            continue;
+        structural(fmt::format("bitmap directory entry {}", i), "it ends past the end of the directory",
+                   "this bitmap and those after it are lost");
+        return;
+    }
+}
+
+bool Checker::count_bitmap(std::span<const std::byte> directory, std::uint64_t &at, std::uint32_t number)
+{
+    if (directory.size() - at < sizeof(RawBitmap))
+        return false;
+    const auto raw = load<RawBitmap>(directory, at);
+    const std::uint64_t bytes = sizeof(RawBitmap) + std::uint64_t{raw.extra_data_size.value()} + raw.name_size.value();
+    if (directory.size() - at < bytes)
+        return false;
+    at = std::min<std::uint64_t>(directory.size(), at + (bytes + 7) / 8 * 8);
+    count_bitmap_table(number, raw.bitmap_table_offset.value(), raw.bitmap_table_size.value());
+    return true;
+}
+
+void Checker::count_bitmap_table(std::uint32_t number, std::uint64_t offset, std::uint32_t entries)
+{
+    if (!entries || !claim(fmt::format("table of bitmap {}", number), offset, 8ULL * entries))
+        return;
+    const std::vector<std::uint64_t> table = read_table(image_.file(), offset, entries);
+    for (std::size_t i = 0; i < table.size(); i++) {
+        const std::string where = fmt::format("bitmap {} data {}", number, i);
+        if (table[i] & bitmap_entry_reserved)
+            structural(where, "reserved bits are set", "the bitmap cannot be used");
+        else if (const std::uint64_t data = table[i] & offset_mask)
+            claim(where, data, h_.cluster_size());
+    }
+}
+
+void Checker::use_l1(const std::string &whose, std::uint64_t offset, std::uint64_t entries)
+{
+    if (!entries)
+        return;
+    if (entries * 8 > max_l1_bytes) {
+        structural(whose, fmt::format("it has {} entries", entries), "what it maps is lost");
+        return;
+    }
+    // One that overlaps another is not followed: many of them could take any time.
+    if (!claim(whose, offset, entries * 8))
+        return;
+    const std::vector<std::uint64_t> l1 = read_table(image_.file(), offset, entries);
+    for (std::size_t i = 0; i < l1.size(); i++) {
+        if (!l1[i])
+            continue;
+        if (reader_.valid(l1[i]))
+            tables_.push_back({l1[i] & offset_mask, 1});
+        else
+            structural(fmt::format("{} entry {}", whose, i), fmt::format("{:#x} is no L2 table of this image", l1[i]),
+                       "what it maps is lost");
+    }
+    if (tables_.size() > 2 * merged_ + merge_at_least)
+        merge_tables();
+}
+
+void Checker::merge_tables()
+{
+    std::sort(tables_.begin(), tables_.end(), [](const auto &a, const auto &b) { return a.offset < b.offset; });
+    std::size_t used = 0;
+    for (std::size_t i = 0; i < tables_.size(); i++) {
+        if (used && tables_[used - 1].offset == tables_[i].offset)
+            tables_[used - 1].references += tables_[i].references;
+        else
+            tables_[used++] = tables_[i];
+    }
+    tables_.resize(used);
+    merged_ = used;
+}
+
+void Checker::count_tables()
+{
+    merge_tables();
+    // First all tables, so that data that lies in one is noticed.
+    std::vector<TableUse> sound;
+    for (const TableUse &use : tables_)
+        if (claim("L2 table", use.offset, h_.cluster_size(), use.references))
+            sound.push_back(use);
+    progress_.begin("count references", sound.size());
+    std::vector<std::uint64_t> offsets;
+    std::transform(sound.begin(), sound.end(), std::back_inserter(offsets), [](const auto &u) { return u.offset; });
+    for (std::size_t i = 0; i < sound.size(); i++) {
+        progress_.advance();
+        if (image_.file().is_hole(sound[i].offset, h_.cluster_size()))
+            continue;
+        reader_.prefetch(offsets, i);
+        count_table(sound[i]);
+    }
+    progress_.end();
+}
+
+void Checker::count_table(const TableUse &use)
+{
+    const auto words = reader_.read(use.offset);
+    const auto where = [&] { return fmt::format("L2 table at {:#x}", use.offset); };
+    for_each_run(
+        reader_.format(), words,
+        [&](std::uint64_t first, std::uint64_t count) {
+            if (counters_.add(first, count, use.references))
+                structural(where(),
+                           fmt::format("data at {:#x} to {:#x} overlaps metadata", first << h_.cluster_bits,
+                                       (first + count) << h_.cluster_bits),
+                           "writing there destroys the metadata");
+        },
+        [&](std::size_t i) {
+            structural(fmt::format("{} entry {}", where(), i),
+                       fmt::format("{:#x} is not valid", words[i * reader_.format().stride()]),
+                       "the cluster cannot be read");
+        });
+    if (!reader_.format().extended())
+        return;
+    for (std::size_t i = 0; i < words.size(); i += 2) {
+        const std::uint64_t bits = words[i + 1];
+        const bool compressed = words[i] & flag_compressed;
+        if ((compressed && bits) || (static_cast<std::uint32_t>(bits) & static_cast<std::uint32_t>(bits >> 32)))
+            structural(fmt::format("{} entry {}", where(), i / 2),
+                       fmt::format("subcluster bitmap {:#x} is not valid", bits), "the cluster cannot be read");
+    }
+}
+
+} // namespace liveblk::qcow2

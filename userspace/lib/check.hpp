@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include "counters.hpp"
+#include "image.hpp"
+#include "l2_tables.hpp"
+#include "progress.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace liveblk::qcow2 {
+
+enum class Severity {
+    leak,       // space that nothing uses and nobody can have
+    corruption, // data is lost, or will be when the image is written to
+};
+
+struct Finding {
+    Severity severity;
+    std::string where;
+    std::string what;
+    std::string consequence;
+};
+
+struct CheckReport {
+    std::vector<Finding> findings; // the first ones; the numbers below count all
+    std::uint64_t leaks = 0;
+    std::uint64_t corruptions = 0;
+    std::uint64_t structural = 0; // those of the corruptions that counting anew does not repair
+    std::uint64_t refcount_corruptions = 0;
+
+    // The active disk.
+    std::uint64_t total_clusters = 0;
+    std::uint64_t allocated_clusters = 0;
+    std::uint64_t compressed_clusters = 0;
+    std::uint64_t zero_clusters = 0;
+    std::uint64_t fragmented_clusters = 0;
+    std::uint64_t shared_clusters = 0; // without the COPIED flag: written to a copy
+    std::uint64_t image_end_offset = 0;
+
+    bool clean() const { return leaks == 0 && corruptions == 0; }
+    void add(Severity severity, std::string where, std::string what, std::string consequence);
+};
+
+// Looks at every structure of an image, and compares the references it finds with the refcounts. Each L2 table is read
+// once to count, however many snapshots share it, and those of the active disk a second time for their flags.
+class Checker {
+public:
+    Checker(const Image &image, Progress &progress);
+
+    CheckReport run();
+    // The two halves of the counting, for a repair.
+    void count_all_but_refcounts();
+    const Counters &counters() const { return counters_; }
+    const CheckReport &report() const { return report_; }
+
+private:
+    // A table and how often L1 tables refer to it.
+    struct TableUse {
+        std::uint64_t offset;
+        std::uint64_t references;
+    };
+
+    bool claim(const std::string &what, std::uint64_t offset, std::uint64_t bytes, std::uint64_t references = 1);
+    void structural(std::string where, std::string what, std::string consequence);
+    void check_header();
+    void count_refcount_structure();
+    void count_snapshots();
+    void count_encryption();
+    void count_bitmaps();
+    bool count_bitmap(std::span<const std::byte> directory, std::uint64_t &at, std::uint32_t number);
+    void count_bitmap_table(std::uint32_t number, std::uint64_t offset, std::uint32_t entries);
+    void use_l1(const std::string &whose, std::uint64_t offset, std::uint64_t entries);
+    void merge_tables();
+    void count_tables();
+    void count_table(const TableUse &use);
+    void compare();
+    void compare_uncounted(std::uint64_t cluster);
+    void compare_block(std::uint64_t index, std::span<const std::byte> block);
+    void compare_cluster(std::uint64_t cluster, std::uint64_t refcount);
+    void check_active();
+    void check_active_table(Refcounts &refcounts, std::uint64_t table, std::span<const std::uint64_t> words);
+    void check_run(Refcounts &refcounts, std::uint64_t table, std::size_t entry, const Run &run, bool copied);
+    void check_table_flag(Refcounts &refcounts, std::size_t index, std::uint64_t entry);
+
+    const Image &image_;
+    const Header &h_;
+    Progress &progress_;
+    L2Reader reader_;
+    Counters counters_;
+    CheckReport report_;
+    std::vector<TableUse> tables_;
+    std::size_t merged_ = 0; // so many of tables_ are sorted and distinct
+    bool refcounts_readable_ = true;
+    std::uint64_t next_contiguous_ = 0;
+};
+
+} // namespace liveblk::qcow2

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "counters.hpp"
+
+#include "error.hpp"
+
+#include <algorithm>
+
+namespace liveblk::qcow2 {
+namespace {
+
+// 32 TiB with clusters of 64 KiB. More is the work of a hostile image.
+constexpr std::uint64_t max_bytes = 1ULL << 30;
+constexpr std::uint64_t max_pages = 1ULL << 23;
+
+} // namespace
+
+Counters::Counters(std::uint64_t clusters) : clusters_(clusters)
+{
+    const std::uint64_t pages = (clusters + page_size - 1) / page_size;
+    if (pages > max_pages)
+        fail("count references: a file of {} clusters is too large", clusters);
+    pages_.resize(pages);
+}
+
+std::uint64_t Counters::get(std::uint64_t cluster) const
+{
+    const std::uint64_t low = slot(cluster) & full;
+    if (low < full)
+        return low;
+    const auto it = beyond_.find(cluster);
+    return low + (it == beyond_.end() ? 0 : it->second);
+}
+
+Counters::Page &Counters::page(std::uint64_t cluster)
+{
+    auto &p = pages_[cluster / page_size];
+    if (!p) {
+        allocated_ += sizeof(Page);
+        if (allocated_ > max_bytes)
+            fail("count references: they are spread so widely that more than 1 GiB of memory would be needed");
+        p = std::make_unique<Page>();
+    }
+    return *p;
+}
+
+void Counters::add_slowly(std::uint64_t cluster, std::uint64_t references)
+{
+    std::uint16_t &s = page(cluster)[cluster % page_size];
+    const std::uint64_t room = static_cast<std::uint64_t>(full - (s & full));
+    const std::uint64_t here = std::min(room, references);
+    s = static_cast<std::uint16_t>(s + here);
+    if (references > here)
+        beyond_[cluster] += references - here;
+}
+
+bool Counters::add(std::uint64_t first, std::uint64_t count, std::uint64_t references)
+{
+    bool metadata = false;
+    while (count) {
+        const std::uint64_t at = first % page_size;
+        const std::uint64_t n = std::min(count, page_size - at);
+        std::uint16_t *const slots = page(first).data() + at;
+        std::uint16_t seen = 0;
+        std::uint16_t highest = 0;
+        for (std::uint64_t i = 0; i < n; i++) {
+            seen |= slots[i];
+            highest = std::max<std::uint16_t>(highest, slots[i] & full);
+        }
+        metadata |= (seen & metadata_mark) != 0;
+        if (highest + references < full)
+            for (std::uint64_t i = 0; i < n; i++)
+                slots[i] = static_cast<std::uint16_t>(slots[i] + references);
+        else
+            for (std::uint64_t i = 0; i < n; i++)
+                add_slowly(first + i, references);
+        first += n;
+        count -= n;
+    }
+    return metadata;
+}
+
+} // namespace liveblk::qcow2

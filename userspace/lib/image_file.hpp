@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include "unique_fd.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace liveblk::qcow2 {
+
+enum class Access {
+    read_only,
+    read_only_shared, // without a lock, beside a writer: what is read may be in the middle of a change
+    read_write,
+};
+
+// A regular file or a block device that holds an image. All that is ever written to an image goes through write().
+class ImageFile {
+public:
+    ImageFile(std::string path, Access access);
+
+    const std::string &path() const { return path_; }
+    bool is_block_device() const { return block_device_; }
+    bool writable() const { return access_ == Access::read_write; }
+    std::uint64_t size() const { return size_; }
+    // What the host has allocated for it.
+    std::uint64_t host_bytes() const;
+
+    // The file may end inside its last cluster; what is missing reads as zeros.
+    void read(std::span<std::byte> bytes, std::uint64_t offset) const;
+    // Whether the host has nothing allocated there, so that it reads as zeros.
+    bool is_hole(std::uint64_t offset, std::uint64_t length) const;
+    void prefetch(std::uint64_t offset, std::uint64_t length) const;
+
+    void write(std::span<const std::byte> bytes, std::uint64_t offset);
+    // Returns when all that was written is durable, and nothing later is before.
+    void barrier();
+    // Cuts a regular file; a device keeps its size.
+    void truncate(std::uint64_t size);
+    // Gives unused space back to the host, if the host can take it.
+    void punch(std::uint64_t offset, std::uint64_t length);
+
+private:
+    std::string path_;
+    Access access_;
+    UniqueFd fd_;
+    bool block_device_ = false;
+    std::uint64_t size_ = 0;
+};
+
+} // namespace liveblk::qcow2

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "progress.hpp"
+
+#include <fmt/format.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace liveblk {
+namespace {
+
+constexpr auto first_after = std::chrono::milliseconds(300);
+constexpr auto interval = std::chrono::milliseconds(100);
+constexpr std::uint64_t bar_width = 30;
+constexpr std::uint64_t looks_at_clock = 1000; // times in all
+
+} // namespace
+
+Progress::Progress() : shown_(::isatty(STDERR_FILENO) == 1) {}
+
+void Progress::begin(std::string what, std::uint64_t total)
+{
+    end();
+    what_ = std::move(what);
+    total_ = total;
+    done_ = next_ = 0;
+    start_ = Clock::now();
+    last_ = start_ + first_after - interval;
+}
+
+void Progress::end()
+{
+    if (drawn_)
+        fmt::print(stderr, "\r\033[K");
+    drawn_ = false;
+    total_ = 0;
+}
+
+void Progress::draw()
+{
+    next_ = done_ + total_ / looks_at_clock;
+    const auto now = Clock::now();
+    if (now < last_ + interval || !total_)
+        return;
+    last_ = now;
+    drawn_ = true;
+    const double seconds = std::chrono::duration<double>(now - start_).count();
+    const double rate = static_cast<double>(done_) / seconds;
+    const std::uint64_t done = std::min(done_, total_);
+    const std::uint64_t filled = done * bar_width / total_;
+    fmt::print(stderr, "\r{} [{:<{}}] {:3}% {:.0f} tables/s, {:.0f} s left\033[K", what_, std::string(filled, '#'),
+               bar_width, done * 100 / total_, rate, static_cast<double>(total_ - done) / rate);
+    std::fflush(stderr);
+}
+
+} // namespace liveblk

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace liveblk {
+
+// How far long work has come: a bar with rate and estimate on a terminal, nothing elsewhere.
+class Progress {
+public:
+    Progress(); // shown if standard error is a terminal
+    Progress(const Progress &) = delete;
+    Progress &operator=(const Progress &) = delete;
+    ~Progress() { end(); }
+
+    void begin(std::string what, std::uint64_t total);
+    void advance(std::uint64_t steps = 1)
+    {
+        done_ += steps;
+        if (shown_ && done_ >= next_)
+            draw();
+    }
+    void end();
+
+private:
+    using Clock = std::chrono::steady_clock;
+    void draw();
+
+    bool shown_;
+    bool drawn_ = false;
+    std::string what_;
+    std::uint64_t total_ = 0;
+    std::uint64_t done_ = 0;
+    std::uint64_t next_ = 0;
+    Clock::time_point start_;
+    Clock::time_point last_;
+};
+
+} // namespace liveblk

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "repair.hpp"
+
+#include "edit.hpp"
+#include "error.hpp"
+#include "l2_tables.hpp"
+
+#include <algorithm>
+
+namespace liveblk::qcow2 {
+namespace {
+
+// Calls fn(cluster, refcount, references) where these differ. With a part of the image unreadable some references are
+// not known, and nothing is taken for free.
+template <typename Fn>
+void for_each_difference(Refcounts &refcounts, const Counters &counters, Fn fn)
+{
+    for (std::uint64_t c = 0; c < counters.clusters(); c++) {
+        const std::uint64_t refcount = refcounts.get(c);
+        const std::uint64_t references = counters.get(c);
+        if (refcount != references)
+            fn(c, refcount, references);
+    }
+}
+
+void settle_flags(Edit &edit, Progress &progress)
+{
+    const Header &h = edit.image().header();
+    if (!h.l1_size)
+        return;
+    const std::vector<std::uint64_t> old = edit.image().read_active_l1();
+    const std::vector<std::uint64_t> l1 = L2Tables(edit, progress).settle_copied(old);
+    if (l1 == old)
+        return;
+    edit.free_structure(h.l1_offset, 8ULL * h.l1_size);
+    edit.header().l1_offset = edit.write_table(l1);
+}
+
+// Takes too high refcounts down, and no other.
+void drop_leaks(Image &image, Progress &progress)
+{
+    Checker checker(image, progress);
+    checker.run();
+    Edit edit(image);
+    for_each_difference(edit.refcounts(), checker.counters(), [&](auto cluster, auto refcount, auto references) {
+        if (refcount > references)
+            edit.refcounts().set(cluster, references);
+    });
+    if (!checker.report().refcount_corruptions && !checker.report().structural)
+        settle_flags(edit, progress);
+    edit.commit();
+}
+
+// What refers to nowhere stays as it is, but no cluster in use is counted too low.
+void raise_only(Image &image, Progress &progress)
+{
+    Checker checker(image, progress);
+    checker.run();
+    Edit edit(image);
+    for_each_difference(edit.refcounts(), checker.counters(), [&](auto cluster, auto refcount, auto references) {
+        if (refcount < references)
+            edit.refcounts().set(cluster, references);
+    });
+    if (edit.refcounts().changed())
+        edit.commit();
+}
+
+// Refcounts written anew from what was counted; the old ones are not even read.
+void count_anew(Image &image, Progress &progress)
+{
+    Checker checker(image, progress);
+    checker.count_all_but_refcounts();
+    if (checker.report().structural)
+        return raise_only(image, progress);
+    const Counters &counters = checker.counters();
+    Edit edit(image, Refcounts::Start::empty);
+    for (std::uint64_t c = 0; c < counters.clusters(); c++)
+        if (const std::uint64_t references = counters.get(c))
+            edit.refcounts().set(c, references);
+    settle_flags(edit, progress);
+    edit.commit();
+}
+
+void clear_bits(Image &image, std::uint64_t bits)
+{
+    Edit edit(image);
+    edit.header().incompatible &= ~bits;
+    edit.commit();
+    image.reload();
+}
+
+void repair_once(Image &image, Repair repair, const CheckReport &found, Progress &progress)
+{
+    if (repair == Repair::leaks || (!found.corruptions && found.leaks))
+        drop_leaks(image, progress);
+    else
+        count_anew(image, progress);
+    image.reload();
+}
+
+} // namespace
+
+RepairResult check_and_repair(Image &image, Repair repair, Progress &progress)
+{
+    RepairResult result;
+    result.found = result.left = Checker(image, progress).run();
+    if (repair == Repair::nothing)
+        return result;
+    require_editable(image);
+    const bool worth = repair == Repair::all ? !result.found.clean() : result.found.leaks != 0;
+    if (worth) {
+        repair_once(image, repair, result.found, progress);
+        result.left = Checker(image, progress).run();
+    }
+    const std::uint64_t bits = image.header().incompatible & (incompat_dirty | incompat_corrupt);
+    if (repair == Repair::all && bits && !result.left.corruptions)
+        clear_bits(image, bits);
+    return result;
+}
+
+void make_consistent(Image &image, Progress &progress)
+{
+    if (image.header().incompatible & incompat_corrupt)
+        fail("edit '{}': it is marked corrupt; run 'check --repair all' first", image.path());
+    if (!(image.header().incompatible & incompat_dirty))
+        return;
+    require_editable(image);
+    const RepairResult result = check_and_repair(image, Repair::all, progress);
+    if (result.left.corruptions)
+        fail("edit '{}': it was not closed cleanly, and {} corruptions could not be repaired; see 'check'",
+             image.path(), result.left.corruptions);
+}
+
+} // namespace liveblk::qcow2

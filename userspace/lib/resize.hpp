@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include "image.hpp"
+#include "progress.hpp"
+
+#include <cstdint>
+
+namespace liveblk::qcow2 {
+
+enum class Shrink { refuse, allow };
+
+// Changes the virtual size. What comes into being reads as zeros; what is cut off is lost.
+void resize_image(Image &image, std::uint64_t size, Shrink shrink, Progress &progress);
+
+} // namespace liveblk::qcow2

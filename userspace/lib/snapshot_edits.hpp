@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Edits of internal snapshots; each is one Edit, all or nothing.
+#pragma once
+
+#include "image.hpp"
+#include "progress.hpp"
+
+#include <string>
+
+namespace liveblk::qcow2 {
+
+// Returns the new snapshot's id.
+std::string create_snapshot(Image &image, const std::string &name, Progress &progress);
+void delete_snapshot(Image &image, const std::string &id_or_name, Progress &progress);
+// The active disk becomes what it was; its size too.
+void revert_to_snapshot(Image &image, const std::string &id_or_name, Progress &progress);
+void rename_snapshot(Image &image, const std::string &id_or_name, const std::string &name);
+
+} // namespace liveblk::qcow2

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "snapshot_table.hpp"
+
+#include "error.hpp"
+#include "header.hpp"
+#include "image_file.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+namespace liveblk::qcow2 {
+namespace {
+
+constexpr std::size_t known_extra = 24; // vm_state_size, disk_size, icount
+constexpr std::uint64_t no_icount = ~0ULL;
+
+// Reads on from where it is, and never past what a table may have.
+class Cursor {
+public:
+    Cursor(const ImageFile &file, const Header &header) : file_(file), start_(header.snapshots_offset) {}
+
+    std::uint64_t bytes() const { return used_; }
+
+    void take(std::span<std::byte> bytes)
+    {
+        if (bytes.size() > max_snapshot_table_bytes - used_)
+            refuse("it is larger than 64 MiB");
+        if (start_ + used_ + bytes.size() > file_.size())
+            refuse("it ends past the end of the image");
+        file_.read(bytes, start_ + used_);
+        used_ += bytes.size();
+    }
+
+    void align() { used_ = (used_ + 7) / 8 * 8; }
+
+    std::string text(std::size_t length)
+    {
+        std::string s(length, '\0');
+        take(std::as_writable_bytes(std::span(s)));
+        return s;
+    }
+
+    [[noreturn]] void refuse(const std::string &why) const
+    {
+        fail("read the snapshot table at {:#x} of '{}': {}", start_, file_.path(), why);
+    }
+
+private:
+    const ImageFile &file_;
+    std::uint64_t start_;
+    std::uint64_t used_ = 0;
+};
+
+Snapshot read_snapshot(Cursor &cursor)
+{
+    RawSnapshot raw;
+    cursor.align();
+    cursor.take(std::as_writable_bytes(std::span(&raw, 1)));
+    if (raw.extra_data_size.value() > max_snapshot_extra)
+        cursor.refuse(fmt::format("{} bytes of extra data are too much", raw.extra_data_size.value()));
+    Snapshot s;
+    s.l1_offset = raw.l1_table_offset.value();
+    s.l1_size = raw.l1_size.value();
+    s.date_sec = raw.date_sec.value();
+    s.date_nsec = raw.date_nsec.value();
+    s.vm_clock_nsec = raw.vm_clock_nsec.value();
+    s.vm_state_size_32 = raw.vm_state_size.value();
+    s.extra.resize(raw.extra_data_size.value());
+    cursor.take(s.extra);
+    s.id = cursor.text(raw.id_str_size.value());
+    s.name = cursor.text(raw.name_size.value());
+    return s;
+}
+
+void append(std::vector<std::byte> &out, std::span<const std::byte> bytes)
+{
+    out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+} // namespace
+
+std::uint64_t Snapshot::vm_state_size() const
+{
+    return extra.size() >= 8 ? load<Be64>(extra, 0).value() : vm_state_size_32;
+}
+
+std::optional<std::uint64_t> Snapshot::disk_size() const
+{
+    if (extra.size() < 16)
+        return std::nullopt;
+    return load<Be64>(extra, 8).value();
+}
+
+void Snapshot::set_extra(std::uint64_t disk_size)
+{
+    extra.assign(known_extra, std::byte{0});
+    store(std::span(extra), 8, Be64(disk_size));
+    store(std::span(extra), 16, Be64(no_icount));
+}
+
+std::size_t SnapshotTable::find(const std::string &id_or_name, const std::string &path) const
+{
+    std::optional<std::size_t> found;
+    for (std::size_t i = 0; i < snapshots.size(); i++) {
+        if (snapshots[i].id != id_or_name && snapshots[i].name != id_or_name)
+            continue;
+        if (found)
+            fail("find snapshot '{}' of '{}': more than one has that id or name; 'snapshot list' shows them",
+                 printable(id_or_name), path);
+        found = i;
+    }
+    if (!found)
+        fail("find snapshot '{}' of '{}': there is none with that id or name", printable(id_or_name), path);
+    return *found;
+}
+
+std::string SnapshotTable::next_id() const
+{
+    std::uint64_t highest = 0;
+    for (const Snapshot &s : snapshots) {
+        std::uint64_t id = 0;
+        const auto parsed = std::from_chars(s.id.data(), s.id.data() + s.id.size(), id);
+        if (parsed.ec == std::errc() && id < UINT64_MAX)
+            highest = std::max(highest, id);
+    }
+    return std::to_string(highest + 1);
+}
+
+SnapshotTable read_snapshot_table(const ImageFile &file, const Header &header)
+{
+    SnapshotTable table;
+    Cursor cursor(file, header);
+    for (std::uint32_t i = 0; i < header.nb_snapshots; i++)
+        table.snapshots.push_back(read_snapshot(cursor));
+    table.bytes = cursor.bytes();
+    return table;
+}
+
+std::vector<std::byte> serialise(const std::vector<Snapshot> &snapshots)
+{
+    std::vector<std::byte> out;
+    for (const Snapshot &s : snapshots) {
+        RawSnapshot raw;
+        raw.l1_table_offset = s.l1_offset;
+        raw.l1_size = s.l1_size;
+        raw.id_str_size = static_cast<std::uint16_t>(s.id.size());
+        raw.name_size = static_cast<std::uint16_t>(s.name.size());
+        raw.date_sec = s.date_sec;
+        raw.date_nsec = s.date_nsec;
+        raw.vm_clock_nsec = s.vm_clock_nsec;
+        raw.vm_state_size = s.vm_state_size_32;
+        raw.extra_data_size = static_cast<std::uint32_t>(s.extra.size());
+        append(out, std::as_bytes(std::span(&raw, 1)));
+        append(out, s.extra);
+        append(out, std::as_bytes(std::span(s.id)));
+        append(out, std::as_bytes(std::span(s.name)));
+        out.resize((out.size() + 7) / 8 * 8);
+    }
+    return out;
+}
+
+} // namespace liveblk::qcow2

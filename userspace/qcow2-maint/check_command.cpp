@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "commands.hpp"
+
+#include "error.hpp"
+#include "image.hpp"
+#include "progress.hpp"
+#include "repair.hpp"
+#include "text.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace liveblk::maint {
+namespace {
+
+struct Arguments {
+    std::string image;
+    qcow2::Repair repair = qcow2::Repair::nothing;
+    bool json = false;
+};
+
+const char *severity_name(qcow2::Severity severity)
+{
+    return severity == qcow2::Severity::leak ? "leak" : "corruption";
+}
+
+std::uint64_t fixed(std::uint64_t before, std::uint64_t after)
+{
+    return before > after ? before - after : 0;
+}
+
+int status_of(const qcow2::CheckReport &report)
+{
+    if (report.corruptions)
+        return status_corrupt;
+    return report.leaks ? status_leaks : status_done;
+}
+
+void print_as_json(const qcow2::Image &image, const qcow2::RepairResult &result)
+{
+    const qcow2::CheckReport &r = result.left;
+    nlohmann::ordered_json json = {{"filename", image.path()},
+                                   {"format", "qcow2"},
+                                   {"check-errors", 0},
+                                   {"image-end-offset", r.image_end_offset},
+                                   {"corruptions", r.corruptions},
+                                   {"leaks", r.leaks},
+                                   {"corruptions-fixed", fixed(result.found.corruptions, r.corruptions)},
+                                   {"leaks-fixed", fixed(result.found.leaks, r.leaks)},
+                                   {"total-clusters", r.total_clusters},
+                                   {"allocated-clusters", r.allocated_clusters},
+                                   {"fragmented-clusters", r.fragmented_clusters},
+                                   {"compressed-clusters", r.compressed_clusters}};
+    auto findings = nlohmann::ordered_json::array();
+    for (const qcow2::Finding &f : result.found.findings)
+        findings.push_back({{"severity", severity_name(f.severity)},
+                            {"where", f.where},
+                            {"what", f.what},
+                            {"consequence", f.consequence}});
+    json["findings"] = std::move(findings);
+    print_json(json);
+}
+
+void print_findings(const qcow2::CheckReport &found)
+{
+    for (const qcow2::Finding &f : found.findings)
+        fmt::print("{}: {}: {}; {}\n", severity_name(f.severity), f.where, f.what, f.consequence);
+    const std::uint64_t all = found.leaks + found.corruptions;
+    if (all > found.findings.size())
+        fmt::print("... and {} more\n", all - found.findings.size());
+}
+
+void print_summary(const qcow2::Image &image, const qcow2::RepairResult &result)
+{
+    const qcow2::CheckReport &r = result.left;
+    print_findings(result.found);
+    if (const auto n = fixed(result.found.leaks, r.leaks))
+        fmt::print("repaired {} leaks\n", n);
+    if (const auto n = fixed(result.found.corruptions, r.corruptions))
+        fmt::print("repaired {} corruptions\n", n);
+    if (r.clean())
+        fmt::print("{}: no errors\n", image.path());
+    else
+        fmt::print("{}: {} corruptions, {} leaked clusters\n", image.path(), r.corruptions, r.leaks);
+    if (image.header().incompatible & qcow2::incompat_dirty)
+        fmt::print("{}: it was not closed cleanly; it is repaired when it is next written to\n", image.path());
+    if (image.header().incompatible & qcow2::incompat_corrupt)
+        fmt::print("{}: it is marked corrupt, so it cannot be written to\n", image.path());
+    fmt::print("{} of {} clusters allocated ({}), {} fragmented, {} compressed\n", r.allocated_clusters,
+               r.total_clusters, percentage(r.allocated_clusters, r.total_clusters),
+               percentage(r.fragmented_clusters, r.allocated_clusters),
+               percentage(r.compressed_clusters, r.allocated_clusters));
+}
+
+int check(const Arguments &args)
+{
+    Progress progress;
+    const bool repair = args.repair != qcow2::Repair::nothing;
+    qcow2::Image image(args.image, repair ? qcow2::Access::read_write : qcow2::Access::read_only);
+    const qcow2::RepairResult result = qcow2::check_and_repair(image, args.repair, progress);
+    if (args.json)
+        print_as_json(image, result);
+    else
+        print_summary(image, result);
+    return status_of(result.left);
+}
+
+int check_or_say_why_not(const Arguments &args)
+{
+    try {
+        return check(args);
+    } catch (const NotSupported &e) {
+        fmt::print(stderr, "qcow2-maint: {}\n", e.what());
+        return status_not_supported;
+    }
+}
+
+} // namespace
+
+void add_check(CLI::App &app, Action &action)
+{
+    CLI::App *check_app = app.add_subcommand("check", "Look for leaks and corruption, and repair them if asked to");
+    check_app->footer("Example:\n  qcow2-maint check --repair leaks vm1.qcow2\n\n"
+                      "Exit status: 0 clean, 1 could not be checked, 2 corrupt, 3 leaks, 63 not supported.");
+    const auto args = std::make_shared<Arguments>();
+    check_app->add_option("IMAGE", args->image, "a QCOW2 image: a file or a block device")->required();
+    const std::map<std::string, qcow2::Repair> repairs = {{"leaks", qcow2::Repair::leaks}, {"all", qcow2::Repair::all}};
+    check_app->add_option("--repair", args->repair, "leaks: give back what is not in use; all: corruption too")
+        ->transform(CLI::Transformer(repairs))
+        ->option_text("leaks|all");
+    check_app->add_flag("--json", args->json, "print the result as JSON");
+    check_app->callback([args, &action] { action = [args] { return check_or_say_why_not(*args); }; });
+}
+
+} // namespace liveblk::maint

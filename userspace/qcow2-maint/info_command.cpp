@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "commands.hpp"
+
+#include "check.hpp"
+#include "error.hpp"
+#include "image.hpp"
+#include "progress.hpp"
+#include "snapshot_list.hpp"
+#include "text.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace liveblk::maint {
+namespace {
+
+using qcow2::FeatureKind;
+
+struct Arguments {
+    std::string image;
+    bool json = false;
+    bool force_share = false;
+};
+
+std::vector<std::string> features(const qcow2::Header &h, FeatureKind kind, std::uint64_t bits)
+{
+    std::vector<std::string> names;
+    for (unsigned bit = 0; bit < 64; bit++)
+        if (bits >> bit & 1)
+            names.push_back(h.feature_name(kind, bit));
+    return names;
+}
+
+// Of an image that is being written to, or that cannot be read in full, these are not known.
+std::optional<qcow2::CheckReport> usage_of(const qcow2::Image &image, const Arguments &args)
+{
+    if (args.force_share)
+        return std::nullopt;
+    try {
+        Progress progress;
+        return qcow2::Checker(image, progress).run();
+    } catch (const Error &e) {
+        fmt::print(stderr, "qcow2-maint: count what '{}' uses: {}\n", image.path(), e.what());
+        return std::nullopt;
+    }
+}
+
+std::string encryption(const qcow2::Header &h)
+{
+    switch (h.crypt_method) {
+    case 0:
+        return "none";
+    case 1:
+        return "AES";
+    case 2:
+        return "LUKS";
+    default:
+        return fmt::format("unknown ({})", h.crypt_method);
+    }
+}
+
+const char *compression(const qcow2::Header &h)
+{
+    return h.compression_type == 0 ? "zlib" : h.compression_type == 1 ? "zstd" : "unknown";
+}
+
+nlohmann::ordered_json usage_as_json(const qcow2::CheckReport &r)
+{
+    return {{"total-clusters", r.total_clusters},
+            {"allocated-clusters", r.allocated_clusters},
+            {"compressed-clusters", r.compressed_clusters},
+            {"zero-clusters", r.zero_clusters},
+            {"fragmented-clusters", r.fragmented_clusters},
+            {"shared-clusters", r.shared_clusters},
+            {"image-end-offset", r.image_end_offset},
+            {"leaks", r.leaks},
+            {"corruptions", r.corruptions}};
+}
+
+void print_as_json(const qcow2::Image &image, const std::optional<qcow2::CheckReport> &usage)
+{
+    const qcow2::Header &h = image.header();
+    nlohmann::ordered_json json = {
+        {"filename", image.path()},         {"format", "qcow2"},
+        {"virtual-size", h.size},           {"actual-size", image.file().host_bytes()},
+        {"cluster-size", h.cluster_size()}, {"dirty-flag", (h.incompatible & qcow2::incompat_dirty) != 0}};
+    if (!h.backing_file.empty())
+        json["backing-filename"] = h.backing_file;
+    if (const auto format = h.text_extension(qcow2::extension_backing_format))
+        json["backing-filename-format"] = *format;
+    if (const auto name = h.text_extension(qcow2::extension_data_file))
+        json["data-file"] = *name;
+    json["snapshots"] = snapshots_as_json(image.snapshots().snapshots);
+    json["format-specific"] = {{"type", "qcow2"},
+                               {"data",
+                                {{"compat", h.version == 2 ? "0.10" : "1.1"},
+                                 {"compression-type", compression(h)},
+                                 {"lazy-refcounts", (h.compatible & qcow2::compat_lazy_refcounts) != 0},
+                                 {"refcount-bits", 1U << h.refcount_order},
+                                 {"corrupt", (h.incompatible & qcow2::incompat_corrupt) != 0},
+                                 {"extended-l2", h.extended_l2()},
+                                 {"encryption", encryption(h)}}}};
+    json["features"] = {{"incompatible", features(h, FeatureKind::incompatible, h.incompatible)},
+                        {"compatible", features(h, FeatureKind::compatible, h.compatible)},
+                        {"autoclear", features(h, FeatureKind::autoclear, h.autoclear)}};
+    if (usage)
+        json["usage"] = usage_as_json(*usage);
+    print_json(json);
+}
+
+void line(const char *name, const std::string &value)
+{
+    fmt::print("{:<20} {}\n", std::string(name) + ":", value);
+}
+
+void print_features(const qcow2::Header &h)
+{
+    const auto show = [&](const char *name, FeatureKind kind, std::uint64_t bits) {
+        if (bits)
+            line(name, fmt::format("{}", fmt::join(features(h, kind, bits), ", ")));
+    };
+    show("incompatible", FeatureKind::incompatible, h.incompatible);
+    show("compatible", FeatureKind::compatible, h.compatible);
+    show("autoclear", FeatureKind::autoclear, h.autoclear);
+}
+
+void print_usage(const qcow2::CheckReport &r)
+{
+    line("allocated", fmt::format("{} of {} clusters ({})", r.allocated_clusters, r.total_clusters,
+                                  percentage(r.allocated_clusters, r.total_clusters)));
+    line("shared", fmt::format("{} of those ({}), copied when written to", r.shared_clusters,
+                               percentage(r.shared_clusters, r.allocated_clusters)));
+    line("fragmented", percentage(r.fragmented_clusters, r.allocated_clusters));
+    line("compressed", fmt::format("{} clusters", r.compressed_clusters));
+    line("zero", fmt::format("{} clusters", r.zero_clusters));
+    if (!r.clean())
+        line("errors", fmt::format("{} corruptions, {} leaks; see 'qcow2-maint check'", r.corruptions, r.leaks));
+}
+
+void print_text(const qcow2::Image &image, const std::optional<qcow2::CheckReport> &usage)
+{
+    const qcow2::Header &h = image.header();
+    line("image", image.path());
+    line("virtual size", fmt::format("{} ({} bytes)", human_size(h.size), h.size));
+    line("on the host", human_size(image.file().host_bytes()));
+    line("version", fmt::format("{} (compat {})", h.version, h.version == 2 ? "0.10" : "1.1"));
+    line("cluster size", human_size(h.cluster_size()));
+    line("refcounts", fmt::format("{} bits", 1U << h.refcount_order));
+    line("encryption", encryption(h));
+    line("compression", compression(h));
+    if (!h.backing_file.empty())
+        line("backing file",
+             fmt::format("{} (format {})", qcow2::printable(h.backing_file),
+                         qcow2::printable(h.text_extension(qcow2::extension_backing_format).value_or("not given"))));
+    if (const auto name = h.text_extension(qcow2::extension_data_file))
+        line("data file", qcow2::printable(*name));
+    print_features(h);
+    if (usage)
+        print_usage(*usage);
+    line("snapshots", std::to_string(h.nb_snapshots));
+    if (h.nb_snapshots)
+        print_snapshots(image.snapshots().snapshots);
+}
+
+int info(const Arguments &args)
+{
+    const qcow2::Image image(args.image, args.force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only);
+    const auto usage = usage_of(image, args);
+    if (args.json)
+        print_as_json(image, usage);
+    else
+        print_text(image, usage);
+    return status_done;
+}
+
+} // namespace
+
+void add_info(CLI::App &app, Action &action)
+{
+    CLI::App *info_app = app.add_subcommand("info", "Show what an image is and what it holds");
+    info_app->footer("Example:\n  qcow2-maint info --json vm1.qcow2");
+    const auto args = std::make_shared<Arguments>();
+    info_app->add_option("IMAGE", args->image, "a QCOW2 image: a file or a block device")->required();
+    info_app->add_flag("--json", args->json, "as JSON; the names that qemu-img info has mean the same");
+    info_app->add_flag("-U,--force-share", args->force_share, "also while a program has the image open for writing");
+    info_app->callback([args, &action] { action = [args] { return info(*args); }; });
+}
+
+} // namespace liveblk::maint

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "commands.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+
+namespace {
+
+using namespace liveblk::maint;
+
+int usage(const CLI::App &app, const CLI::ParseError &e)
+{
+    // Help is asked for by such an exception too, and goes to standard output.
+    if (app.exit(e) == 0)
+        return status_done;
+    // Of check, 2 says that an image is corrupt.
+    return app.got_subcommand("check") ? status_failed : status_usage;
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    CLI::App app{"Maintain a QCOW2 image: facts, check, repair, snapshots, size", "qcow2-maint"};
+    app.footer("Example:\n  qcow2-maint snapshot create /srv/vm1.qcow2 before-upgrade\n\n"
+               "Exit status: 0 done, 1 refused or failed with nothing changed, 2 usage;\n"
+               "of check: 0 clean, 1 internal, 2 corrupt, 3 leaks, 63 not supported.");
+    app.require_subcommand(1);
+    Action action;
+    add_info(app, action);
+    add_check(app, action);
+    add_snapshot(app, action);
+    add_resize(app, action);
+    try {
+        app.parse(argc, argv);
+        return action();
+    } catch (const CLI::ParseError &e) {
+        return usage(app, e);
+    } catch (const std::exception &e) {
+        fmt::print(stderr, "qcow2-maint: {}\n", e.what());
+        return status_failed;
+    }
+}

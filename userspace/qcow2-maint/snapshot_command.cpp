@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "commands.hpp"
+
+#include "image.hpp"
+#include "progress.hpp"
+#include "repair.hpp"
+#include "snapshot_edits.hpp"
+#include "snapshot_list.hpp"
+#include "text.hpp"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+
+namespace liveblk::maint {
+namespace {
+
+struct Arguments {
+    std::string image;
+    std::string snapshot;
+    std::string name;
+    bool json = false;
+    bool force_share = false;
+};
+using Shared = std::shared_ptr<Arguments>;
+
+// Opens for writing, repairs what was left open, and edits.
+template <typename Edit>
+int edit_image(const std::string &path, Edit edit)
+{
+    Progress progress;
+    qcow2::Image image(path, qcow2::Access::read_write);
+    qcow2::make_consistent(image, progress);
+    edit(image, progress);
+    return status_done;
+}
+
+CLI::App *subcommand(CLI::App &parent, const Shared &args, const char *name, const char *text, const char *example)
+{
+    CLI::App *app = parent.add_subcommand(name, text);
+    app->footer(fmt::format("Example:\n  qcow2-maint snapshot {}", example));
+    app->add_option("IMAGE", args->image, "a QCOW2 image: a file or a block device")->required();
+    return app;
+}
+
+void add_create(CLI::App &parent, const Shared &args, Action &action)
+{
+    CLI::App *app =
+        subcommand(parent, args, "create", "Take a snapshot of the disk", "create vm1.qcow2 before-upgrade");
+    app->add_option("NAME", args->name, "its name")->required();
+    app->add_flag("--json", args->json, "print the new snapshot's id and name as JSON");
+    app->callback([args, &action] {
+        action = [args] {
+            return edit_image(args->image, [&](qcow2::Image &image, Progress &progress) {
+                const std::string id = qcow2::create_snapshot(image, args->name, progress);
+                if (args->json)
+                    print_json({{"id", id}, {"name", args->name}});
+            });
+        };
+    });
+}
+
+void add_delete(CLI::App &parent, const Shared &args, Action &action)
+{
+    CLI::App *app = subcommand(parent, args, "delete", "Delete a snapshot", "delete vm1.qcow2 before-upgrade");
+    app->add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
+    app->callback([args, &action] {
+        action = [args] {
+            return edit_image(args->image, [&](qcow2::Image &image, Progress &progress) {
+                qcow2::delete_snapshot(image, args->snapshot, progress);
+            });
+        };
+    });
+}
+
+void add_revert(CLI::App &parent, const Shared &args, Action &action)
+{
+    CLI::App *app =
+        subcommand(parent, args, "revert", "Make the disk what it was at a snapshot; what it is now is lost",
+                   "revert vm1.qcow2 before-upgrade");
+    app->add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
+    app->callback([args, &action] {
+        action = [args] {
+            return edit_image(args->image, [&](qcow2::Image &image, Progress &progress) {
+                qcow2::revert_to_snapshot(image, args->snapshot, progress);
+            });
+        };
+    });
+}
+
+void add_rename(CLI::App &parent, const Shared &args, Action &action)
+{
+    CLI::App *app = subcommand(parent, args, "rename", "Give a snapshot another name", "rename vm1.qcow2 1 first");
+    app->add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
+    app->add_option("NAME", args->name, "its new name")->required();
+    app->callback([args, &action] {
+        action = [args] {
+            return edit_image(args->image, [&](qcow2::Image &image, Progress &) {
+                qcow2::rename_snapshot(image, args->snapshot, args->name);
+            });
+        };
+    });
+}
+
+int list(const Arguments &args)
+{
+    const qcow2::Image image(args.image, args.force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only);
+    const auto &snapshots = image.snapshots().snapshots;
+    if (args.json)
+        print_json(snapshots_as_json(snapshots));
+    else
+        print_snapshots(snapshots);
+    return status_done;
+}
+
+void add_list(CLI::App &parent, const Shared &args, Action &action)
+{
+    CLI::App *app = subcommand(parent, args, "list", "List the snapshots", "list --json vm1.qcow2");
+    app->add_flag("--json", args->json, "as JSON");
+    app->add_flag("-U,--force-share", args->force_share, "also while a program has the image open for writing");
+    app->callback([args, &action] { action = [args] { return list(*args); }; });
+}
+
+} // namespace
+
+void add_snapshot(CLI::App &app, Action &action)
+{
+    CLI::App *snapshot = app.add_subcommand("snapshot", "Create, list, delete, rename, revert to internal snapshots");
+    snapshot->footer("Example:\n  qcow2-maint snapshot list vm1.qcow2");
+    snapshot->require_subcommand(1);
+    const auto args = std::make_shared<Arguments>();
+    add_create(*snapshot, args, action);
+    add_list(*snapshot, args, action);
+    add_delete(*snapshot, args, action);
+    add_revert(*snapshot, args, action);
+    add_rename(*snapshot, args, action);
+}
+
+} // namespace liveblk::maint

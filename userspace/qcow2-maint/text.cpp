@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "text.hpp"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdio>
+#include <ctime>
+
+namespace liveblk::maint {
+
+std::string human_size(std::uint64_t bytes)
+{
+    static constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    std::size_t unit = 0;
+    double value = static_cast<double>(bytes);
+    while (value >= 1024 && unit + 1 < units.size()) {
+        value /= 1024;
+        unit++;
+    }
+    return fmt::format("{:.3g} {}", value, units[unit]);
+}
+
+std::string human_date(std::uint32_t seconds)
+{
+    const std::time_t time = seconds;
+    std::tm local = {};
+    ::localtime_r(&time, &local);
+    return fmt::format("{:%Y-%m-%d %H:%M:%S}", local);
+}
+
+std::string percentage(std::uint64_t part, std::uint64_t whole)
+{
+    return fmt::format("{:.1f}%", whole ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0);
+}
+
+void print_json(const nlohmann::ordered_json &value)
+{
+    fmt::print("{}\n", value.dump(4, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+} // namespace liveblk::maint

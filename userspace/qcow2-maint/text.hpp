@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <string>
+
+namespace liveblk::maint {
+
+// "1.5 GiB"
+std::string human_size(std::uint64_t bytes);
+// Local time, to the second.
+std::string human_date(std::uint32_t seconds);
+// "12.5%"; "0.0%" of nothing
+std::string percentage(std::uint64_t part, std::uint64_t whole);
+// To standard output; names that are not UTF-8 are shown with replacement characters.
+void print_json(const nlohmann::ordered_json &value);
+
+} // namespace liveblk::maint
