@@ -20,7 +20,6 @@
  *   write.c     allocating writes, copy-on-write
  *   zero.c      discard and write-zeroes
  *   bounce.c    I/O that the store cannot do at its alignment
- *   log.c       messages
  *   format.c    the on-disk format (compiled in userspace too)
  *
  * Lock order, outermost first:
@@ -572,13 +571,13 @@ struct qcow2_image {
 #define qcow2_count_n(q, what, k) \
 	this_cpu_add((q)->stats->n[QCOW2_STAT_##what], k)
 
-/* log.c */
-__printf(3, 4)
-void qcow2_log(const struct qcow2_image *q, const char *level, const char *fmt,
-	       ...);
-
-#define qcow2_err(q, fmt, ...) qcow2_log(q, KERN_ERR, fmt, ##__VA_ARGS__)
-#define qcow2_info(q, fmt, ...) qcow2_log(q, KERN_INFO, fmt, ##__VA_ARGS__)
+/* Messages name the device and the image. */
+#define qcow2_err(q, fmt, ...)						\
+	DMERR("%s: %s: " fmt, dm_table_device_name((q)->ti->table),	\
+	      (q)->path, ##__VA_ARGS__)
+#define qcow2_info(q, fmt, ...)						\
+	DMINFO("%s: %s: " fmt, dm_table_device_name((q)->ti->table),	\
+	       (q)->path, ##__VA_ARGS__)
 
 /* For what a guest can bring about as often as it likes. */
 #define qcow2_limit_err(q, fmt, ...)					\

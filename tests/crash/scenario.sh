@@ -24,8 +24,8 @@ crash_disks() {
 }
 
 # What the host had there before must never come to light, so that it must not be zeros.
-crash_poison() { # [FROM-MIB]
-	local from=${1:-0}
+crash_poison() { # FROM-MIB
+	local from=$1
 	head -c "$((crash_mib - from))M" /dev/zero | tr '\0' '\333' |
 		dd of="$crash_disk" bs=1M seek="$from" iflag=fullblock oflag=direct status=none
 }
@@ -83,7 +83,7 @@ crash_scenario() {
 	crash_name=$1
 	shift 4
 	lb_step "$crash_name: $size ${options:-defaults} $*"
-	crash_poison
+	crash_poison 0
 	qemu-img create -q -f qcow2 ${options:+-o "$options"} "$crash_disk" "$size"
 	crash_image "$points" "$@"
 }

@@ -12,7 +12,7 @@ set -eu -o pipefail
 ext4_scenario() {
 	crash_name=$1
 	lb_step "$crash_name: ext4 on an image with ${3:-defaults}"
-	crash_poison
+	crash_poison 0
 	qemu-img create -q -f qcow2 ${3:+-o "$3"} "$crash_disk" 24M
 	lb_attach crash-dev "$crash_disk"
 	mkfs.ext4 -q -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 /dev/mapper/crash-dev

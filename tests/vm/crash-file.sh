@@ -16,7 +16,7 @@ file_scenario() {
 	shift 2
 	mkdir -p "$lower"
 	modprobe "$fs"
-	crash_poison
+	crash_poison 0
 	"$@" "$crash_disk"
 	mount -t "$fs" "$crash_disk" "$lower"
 	lb_image "$lower/image" 8M cluster_size=16K

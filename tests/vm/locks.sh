@@ -65,12 +65,13 @@ test_qemu_keeps_us_out() { # IMAGE
 	local pid
 	mkfifo /run/liveblk-hold
 	# qemu-io holds the image until its input ends.
-	qemu-io -f qcow2 "$1" </run/liveblk-hold >/dev/null &
+	stdbuf -oL qemu-io -f qcow2 "$1" </run/liveblk-hold >/run/liveblk-held &
 	pid=$!
 	exec 8>/run/liveblk-hold
 	echo "read 0 512" >&8
-	for _ in {1..100}; do
-		qemu-img info "$1" >/dev/null 2>&1 || break
+	# Not by trying to open the image, which would keep qemu-io out.
+	for _ in {1..300}; do
+		! grep -q "read 512/512" /run/liveblk-held || break
 		sleep 0.1
 	done
 	must_fail "$lock_message" qemu-img info "$1"
