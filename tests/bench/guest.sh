@@ -9,12 +9,13 @@ set -eu -o pipefail
 
 bench_profile() { # WORKLOAD RW: where the instructions go, on the device at hand
 	local data=/run/bench/perf.data fio_args=(--name=profile --ioengine=io_uring --direct=1 --bs=4k --iodepth=32)
-	perf record -a -e cpu-clock -F 10000 -o "$data" -- fio --output=/dev/null "${fio_args[@]}" \
+	# A prime number of instructions, so that the samples do not keep step with what repeats.
+	perf record -q -a -e cpu-clock -c 20011 -o "$data" -- fio --output=/dev/null "${fio_args[@]}" \
 		--filename="$bench_dev" --rw="$2" --number_ios="$bench_ios" --size="${bench_mib}M" --randseed=1
 	{
 		echo "== $1: share of instructions by function"
 		perf report -i "$data" --stdio --no-children -g none --percent-limit 0.7 --sort dso,symbol 2>/dev/null |
-			grep -v '^#' | grep -v '^$' | head -40
+			grep -v '^#' | grep -v '^$' | sed 's/[ -]*$//' | head -40
 	} >>"$LIVEBLK_RESULTS/profile.txt"
 }
 
