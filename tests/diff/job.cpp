@@ -104,9 +104,13 @@ Op Job::for_buffered(Op op) const
     // A device that does not support one of these forgets dirty pages before it says so.
     if (is_optional(op.kind) && !shared_.options.strict && shared_.target.is_device())
         op.kind = OpKind::zero_out;
-    // A discard of part of a cached page changes the cache at once and the device perhaps never.
-    if (op.kind == OpKind::discard)
-        op.range = op.range.widened(page, shared_.target.size());
+    // A discard of part of a cached page changes the cache at once and the device perhaps never. The last page may be
+    // no whole one.
+    const std::uint64_t whole_pages = shared_.target.size() / page * page;
+    if (op.kind == OpKind::discard && op.range.offset >= whole_pages)
+        op.kind = OpKind::zero_out;
+    else if (op.kind == OpKind::discard)
+        op.range = op.range.widened(page, whole_pages);
     return op;
 }
 

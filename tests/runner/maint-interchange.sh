@@ -105,12 +105,15 @@ qemu_edit() {
 	must qemu-img "$@"
 }
 
+# QEMU counts the new reference before it drops the old one, for which narrow refcounts have no room.
+qemu_has_room() { [ "$bits" -ge 8 ] || [ $((${#snapshots[@]} + 2)) -lt $((1 << bits)) ]; }
+
 create() { # maint|qemu
 	local name=s$((next_name += 1))
 	case $1 in
 	maint) maint_edit snapshot create "$image" "$name" || return 0 ;;
 	qemu)
-		[ "$bits" -ge 8 ] || [ $((${#snapshots[@]} + 2)) -lt $((1 << bits)) ] || return 0
+		qemu_has_room || return 0
 		qemu_edit snapshot -c "$name" "$image" ;;
 	esac
 	cp "$model" "$model.$name"
@@ -134,7 +137,7 @@ revert() {
 	case $1 in
 	maint) maint_edit snapshot revert "$image" "$name" || return 0 ;;
 	qemu)
-		[ -z "$bitmaps" ] || return 0
+		[ -z "$bitmaps" ] && qemu_has_room || return 0
 		qemu_edit snapshot -a "$name" "$image" ;;
 	esac
 	cp "$model.$name" "$model"
