@@ -164,13 +164,30 @@ static inline void compat_limits_stable_writes(struct queue_limits *lim,
 #endif
 
 /*
- * Below 6.11 device-mapper derives the flag from the devices of a table, and a
- * target without any can only set it when the table is live already.
+ * A target without devices below can set the flag only when its table is live:
+ * below 6.11 device-mapper derives it from those devices, and from then on a
+ * table without any keeps the limits of the one it replaces.
  */
-static inline void compat_disk_stable_writes(struct mapped_device *md)
+static inline void compat_disk_stable_writes(struct mapped_device *md,
+					     bool stable)
 {
+	struct request_queue *q = dm_disk(md)->queue;
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
-	blk_queue_flag_set(QUEUE_FLAG_STABLE_WRITES, dm_disk(md)->queue);
+	if (stable)
+		blk_queue_flag_set(QUEUE_FLAG_STABLE_WRITES, q);
+	else
+		blk_queue_flag_clear(QUEUE_FLAG_STABLE_WRITES, q);
+#else
+	struct queue_limits lim = queue_limits_start_update(q);
+
+	if (stable)
+		lim.features |= BLK_FEAT_STABLE_WRITES;
+	else
+		lim.features &= ~BLK_FEAT_STABLE_WRITES;
+	/* Fails for limits that make no sense, which are in use already. */
+	if (queue_limits_commit_update(q, &lim))
+		pr_warn_once("liveblk: cannot set the limits of a disk\n");
 #endif
 }
 

@@ -41,9 +41,11 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
+#include <linux/sizes.h>
 #include <linux/uio.h>
 
 #define STACK_NEEDED 6144
+#define PUNTED_BYTES SZ_8M
 
 static bool unstable(const struct qcow2_image *q)
 {
@@ -131,8 +133,6 @@ static void inline_rw(struct qcow2_image *q, struct bio *bio,
 			return;
 		}
 		io->iocb.ki_flags |= IOCB_WRITE;
-		if (bio->bi_opf & REQ_FUA)
-			io->iocb.ki_flags |= IOCB_DSYNC;
 		if (!READ_ONCE(q->data_written))
 			WRITE_ONCE(q->data_written, true);
 	}
@@ -157,7 +157,9 @@ static int redirect(struct qcow2_image *q, struct bio *bio, u64 host)
 {
 	bio_set_dev(bio, q->store.bdev);
 	bio->bi_iter.bi_sector = host >> SECTOR_SHIFT;
-	bio->bi_opf &= ~REQ_POLLED;
+	/* Device-mapper repeats a polled bio from where EAGAIN is an error. */
+	if (bio->bi_opf & REQ_POLLED)
+		bio->bi_opf &= ~(REQ_POLLED | REQ_NOWAIT);
 	if (!bdev_nowait(q->store.bdev))
 		bio->bi_opf &= ~REQ_NOWAIT;
 	return DM_MAPIO_REMAPPED;
@@ -253,7 +255,8 @@ int qcow2_fast_rw(struct qcow2_image *q, struct bio *bio, struct qcow2_io *io)
 	}
 	if (write && (q->mode != QCOW2_MODE_RW || qcow2_serialize(q)))
 		goto punt;
-	if ((bio->bi_opf & REQ_FUA) && unstable(q))
+	/* A file makes a write durable by a journal commit: not in here. */
+	if ((bio->bi_opf & REQ_FUA) && (!q->store.bdev || unstable(q)))
 		goto punt;
 	if (qcow2_serialize(q) && qcow2_misaligned(q, bio, io->start, len))
 		goto punt;
@@ -269,6 +272,11 @@ int qcow2_fast_rw(struct qcow2_image *q, struct bio *bio, struct qcow2_io *io)
 	inline_rw(q, bio, io, host);
 	return DM_MAPIO_SUBMITTED;
 punt:
+	/* What one bio has under way, and the memory for it, is bounded. */
+	if (len > PUNTED_BYTES && !(bio->bi_opf & REQ_NOWAIT)) {
+		dm_accept_partial_bio(bio, PUNTED_BYTES >> SECTOR_SHIFT);
+		io->end = io->start + PUNTED_BYTES;
+	}
 	qcow2_io_queue(io);
 	return DM_MAPIO_SUBMITTED;
 }

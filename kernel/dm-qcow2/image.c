@@ -329,7 +329,7 @@ static int close_image(struct qcow2_image *q)
 		r = -EIO;
 	/* What is known to be wrong must not pass for clean. */
 	if (q->mode == QCOW2_MODE_FAIL)
-		r = qcow2_header_write(q, q->header_dirty_bit);
+		r = qcow2_header_write(q, q->header_dirty_bit) ?: r;
 	else if (!r && q->header_dirty_bit)
 		r = qcow2_header_write(q, false);
 	mutex_lock(&q->alloc_lock);

@@ -189,7 +189,7 @@ bool qcow2_misaligned(struct qcow2_image *q, struct bio *bio, u64 pos, u64 len)
 	if (!bio)
 		return false;
 	for_each_bvec(bv, bio->bi_io_vec, iter, bio->bi_iter)
-		if ((bv.bv_len & mask) || (bv.bv_offset & 511))
+		if ((bv.bv_len | bv.bv_offset) & mask)
 			return true;
 	return false;
 }

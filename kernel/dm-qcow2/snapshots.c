@@ -24,6 +24,12 @@ struct reader {
 	bool valid;
 };
 
+/* Bytes that can be read: a disk may end inside its last cluster. */
+static u64 readable(const struct qcow2_image *q)
+{
+	return q->store.bdev ? qcow2_store_size(&q->store) : q->limit;
+}
+
 /* Reads @len bytes at @pos, which may cross from one block into the next. */
 static int fetch(struct reader *r, u64 pos, u8 *out, u32 len)
 {
@@ -33,7 +39,7 @@ static int fetch(struct reader *r, u64 pos, u8 *out, u32 len)
 		int err;
 
 		if (!r->valid || r->at != block) {
-			if (block + QCOW2_BLOCK_SIZE > r->q->limit)
+			if (block + QCOW2_BLOCK_SIZE > readable(r->q))
 				return -EUCLEAN;
 			err = qcow2_store_rw_buf(&r->q->store, false, block,
 						 r->buf, QCOW2_BLOCK_SIZE);

@@ -313,8 +313,8 @@ static void qcow2_resume(struct dm_target *ti)
 {
 	struct qcow2_image *q = ti->private;
 
-	if (qcow2_store_stable(&q->store))
-		compat_disk_stable_writes(dm_table_get_md(ti->table));
+	compat_disk_stable_writes(dm_table_get_md(ti->table),
+				  qcow2_store_stable(&q->store));
 }
 
 static void qcow2_postsuspend(struct dm_target *ti)
