@@ -143,6 +143,11 @@ bool Checker::count_bitmap(std::span<const std::byte> directory, std::uint64_t &
 
 void Checker::count_bitmap_table(std::uint32_t number, std::uint64_t offset, std::uint32_t entries)
 {
+    if (entries > max_bitmap_bytes / h_.cluster_size()) {
+        structural(fmt::format("table of bitmap {}", number), fmt::format("it has {} entries", entries),
+                   "the bitmap cannot be used");
+        return;
+    }
     if (!entries || !claim(fmt::format("table of bitmap {}", number), offset, 8ULL * entries))
         return;
     const std::vector<std::uint64_t> table = read_table(image_.file(), offset, entries);

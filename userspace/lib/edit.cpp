@@ -97,13 +97,17 @@ void Edit::write_header()
     }
 }
 
+// The edit is done: what cannot be given back is space, and no failure.
 void Edit::give_back()
 {
-    for (const Run &run : refcounts_.freed())
-        image_.file().punch(run.first << header_.cluster_bits, run.count << header_.cluster_bits);
-    const std::uint64_t end = refcounts_.end_of_use() << header_.cluster_bits;
-    if (end < image_.file().size())
-        image_.file().truncate(end);
+    try {
+        for (const Run &run : refcounts_.freed())
+            image_.file().punch(run.first << header_.cluster_bits, run.count << header_.cluster_bits);
+        const std::uint64_t end = refcounts_.end_of_use() << header_.cluster_bits;
+        if (end < image_.file().size())
+            image_.file().truncate(end);
+    } catch (const Error &) {
+    }
 }
 
 } // namespace liveblk::qcow2

@@ -17,6 +17,8 @@ inline constexpr std::uint64_t sector_size = 512;
 
 // The bounds that QEMU has, so that an image opens here when it does there.
 inline constexpr std::uint64_t max_l1_bytes = 32 << 20;
+// QEMU has no larger bitmaps.
+inline constexpr std::uint64_t max_bitmap_bytes = 512 << 20;
 inline constexpr std::uint64_t max_reftable_bytes = 8 << 20;
 inline constexpr std::uint32_t max_snapshots = 65536;
 inline constexpr std::uint64_t max_snapshot_table_bytes = 1024ULL * max_snapshots;

@@ -11,7 +11,6 @@ namespace liveblk::qcow2 {
 namespace {
 
 // Free clusters are looked for in so many at the end of the image, then behind it.
-constexpr std::uint64_t search_window = 65536;
 // A damaged or hostile image could ask for any amount.
 constexpr std::uint64_t max_loaded = 4ULL << 30;
 
@@ -41,9 +40,13 @@ Refcounts::Refcounts(const Image &image, Start start)
         // Whatever is lost in the image may still be worth finding: only what lies behind it is written to.
         cursor_ = image.file().is_block_device() ? 1 : clusters;
     } else {
-        cursor_ = clusters > search_window ? clusters - search_window : 1;
+        cursor_ = clusters;
     }
     blocks_.resize(table_.size());
+    // A cluster that is in use may have a refcount of 0 if something went wrong before: nothing in front of the image's
+    // end is taken. A device does not end where its image does, and may have no room behind it.
+    if (start == Start::from_image && image.file().is_block_device())
+        cursor_ = std::max<std::uint64_t>(end_of_use(), 1);
 }
 
 void Refcounts::reserve_old_structure()
@@ -192,10 +195,18 @@ bool Refcounts::is_free(std::uint64_t cluster)
 
 std::uint64_t Refcounts::search(std::uint64_t from, std::uint64_t count)
 {
+    const bool device = image_.file().is_block_device();
+    const std::uint64_t end = image_.file().size() >> image_.header().cluster_bits;
     std::uint64_t free = 0;
+    bool again = from <= 1;
     for (std::uint64_t c = from;; c++) {
-        if (image_.file().is_block_device() && c >= image_.file().size() >> image_.header().cluster_bits)
-            fail("allocate {} consecutive clusters in '{}': the device is full", count, image_.path());
+        if (device && c >= end) {
+            if (again)
+                fail("allocate {} consecutive clusters in '{}': the device is full", count, image_.path());
+            again = true;
+            free = 0;
+            c = 1;
+        }
         free = is_free(c) ? free + 1 : 0;
         if (free == count)
             return c - count + 1;

@@ -10,8 +10,7 @@
 namespace liveblk::qcow2 {
 namespace {
 
-// Calls fn(cluster, refcount, references) where these differ. With a part of the image unreadable some references are
-// not known, and nothing is taken for free.
+// Calls fn(cluster, refcount, references) where these differ.
 template <typename Fn>
 void for_each_difference(Refcounts &refcounts, const Counters &counters, Fn fn)
 {
@@ -36,18 +35,22 @@ void settle_flags(Edit &edit, Progress &progress)
     edit.header().l1_offset = edit.write_table(l1);
 }
 
-// Takes too high refcounts down, and no other.
+// Takes too high refcounts down, and no other. Not if it is uncertain what is in use: what cannot be read may refer to
+// what looks leaked, and what has a refcount of 0 looks free.
 void drop_leaks(Image &image, Progress &progress)
 {
     Checker checker(image, progress);
     checker.run();
+    if (checker.report().refcount_corruptions || checker.report().structural)
+        fail("repair leaks of '{}': there is other damage, so that clusters which seem leaked or free may be in use; "
+             "nothing is changed, see 'check --repair all'",
+             image.path());
     Edit edit(image);
     for_each_difference(edit.refcounts(), checker.counters(), [&](auto cluster, auto refcount, auto references) {
         if (refcount > references)
             edit.refcounts().set(cluster, references);
     });
-    if (!checker.report().refcount_corruptions && !checker.report().structural)
-        settle_flags(edit, progress);
+    settle_flags(edit, progress);
     edit.commit();
 }
 

@@ -64,7 +64,11 @@ void clear_last_cluster(Edit &edit, const std::vector<std::uint64_t> &l1)
         fail("grow '{}': L1 entry {} is not valid; run 'check' to see what is wrong", edit.image().path(), index);
     const auto words = reader.read(l1[index] & offset_mask);
     const std::uint64_t entry = words[(guest & (h.l2_entries() - 1)) * reader.format().stride()];
-    if (reader.format().type(entry) != ClusterType::normal)
+    const ClusterType type = reader.format().type(entry);
+    if (type == ClusterType::compressed)
+        not_supported("grow '{}': its last cluster is cut by the size of {} bytes and compressed", edit.image().path(),
+                      h.size);
+    if (type != ClusterType::normal)
         return;
     const std::uint64_t within = h.size & (h.cluster_size() - 1);
     std::vector<std::byte> rest(h.cluster_size() - within);
@@ -72,7 +76,7 @@ void clear_last_cluster(Edit &edit, const std::vector<std::uint64_t> &l1)
     edit.image().file().read(rest, at);
     if (std::all_of(rest.begin(), rest.end(), [](std::byte b) { return b == std::byte{0}; }))
         return;
-    if (!(entry & flag_copied))
+    if (!(entry & flag_copied) || edit.refcounts().get((entry & offset_mask) >> h.cluster_bits) != 1)
         not_supported(
             "grow '{}': its last cluster is cut by the size of {} bytes, holds data after that, and is shared "
             "with a snapshot",
