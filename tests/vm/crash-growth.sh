@@ -3,7 +3,7 @@
 # test: power losses while refcount blocks and the refcount table grow leave no corruption
 # needs: qemu-img dmsetup jq
 # after: tests/crash/replay-on-host
-# timeout: 600
+# timeout: 900
 # mem: 6G
 set -eu -o pipefail
 . tests/vm/lib.sh
