@@ -93,7 +93,7 @@ TEST_CASE("each kind of damage is found")
     }
 }
 
-TEST_CASE("a repair leaves a clean image, and leaks do not touch corruption")
+TEST_CASE("a repair leaves a clean image, and leaks are left alone where there is corruption")
 {
     Scratch scratch;
     TinyImage tiny;
@@ -101,9 +101,10 @@ TEST_CASE("a repair leaves a clean image, and leaks do not touch corruption")
     tiny.set_refcount(7, 4);
     tiny.header.incompatible_features = incompat_dirty | incompat_corrupt;
     const std::string path = tiny.save(scratch);
-    const CheckReport after_leaks = repaired(path, Repair::leaks);
-    CHECK(after_leaks.leaks == 0);
-    CHECK(after_leaks.corruptions > 0);
+    // What looks free may be in use.
+    CHECK_THROWS_WITH(repaired(path, Repair::leaks), Contains("other damage"));
+    CHECK(check(path).leaks == 1);
+    CHECK(check(path).corruptions > 0);
     CHECK(repaired(path, Repair::all).clean());
     CHECK(Image(path, Access::read_only).header().incompatible == 0);
 }
