@@ -56,6 +56,15 @@ compare_image() {
 	qemu-img compare -q -f raw -F qcow2 "$dir/model" "$image" || lb_fail "the image is not what the model says"
 }
 
+# After what has to be survived: everything is there.
+end_of_load() {
+	kill -TERM "$load"
+	finish_load
+	lb_detach "$name"
+	lb_check "$image"
+	compare_image
+}
+
 test_busy() {
 	lb_step "an open device and a module in use stay"
 	lb_attach "$name" "$image"
@@ -125,11 +134,7 @@ test_suspend_under_load() {
 		dmsetup resume "$name"
 		sleep 0.05
 	done
-	kill -TERM "$load"
-	finish_load
-	lb_detach "$name"
-	lb_check "$image"
-	compare_image
+	end_of_load
 }
 
 test_reload_under_load() {
@@ -146,11 +151,7 @@ test_reload_under_load() {
 		dmsetup resume "$name"
 		sleep 0.05
 	done
-	kill -TERM "$load"
-	finish_load
-	lb_detach "$name"
-	lb_check "$image"
-	compare_image
+	end_of_load
 }
 
 # read_only or nothing
