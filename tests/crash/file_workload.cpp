@@ -5,7 +5,7 @@
 #include "guest_file.hpp"
 #include "random.hpp"
 #include "recorder.hpp"
-#include "unique_fd.hpp"
+#include "lib/unique_fd.hpp"
 
 #include <fmt/format.h>
 
@@ -17,9 +17,9 @@
 namespace liveblk::crash {
 namespace {
 
-test::UniqueFd open_or_throw(const std::string &path, int flags)
+UniqueFd open_or_throw(const std::string &path, int flags)
 {
-    test::UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC, 0644));
+    UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC, 0644));
     if (!fd)
         test::throw_errno("open " + path);
     return fd;
@@ -75,7 +75,7 @@ private:
     const FileOptions &options_;
     test::Random random_;
     Recorder recorder_;
-    test::UniqueFd directory_;
+    UniqueFd directory_;
     std::vector<std::uint64_t> sizes_;
 };
 

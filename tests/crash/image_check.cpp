@@ -124,7 +124,7 @@ void ImageCheck::check_raw(std::span<const std::byte> device, const Oracle &orac
 void ImageCheck::read_image(const std::string &path)
 {
     const bool direct = target_.is_device() && options_.lower_fs.empty();
-    const test::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0)));
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0)));
     if (!fd)
         throw Corruption(fmt::format("open the image {}: {}", path, std::strerror(errno)));
     const off_t size = ::lseek(fd.get(), 0, SEEK_END);
@@ -220,7 +220,7 @@ void ImageCheck::check_attached(const std::string &image, const Qcow2Reader &rea
 // The module has to see what the reader saw, which has been found good.
 void ImageCheck::check_device(const std::string &path, const Qcow2Reader &reader)
 {
-    const test::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (!fd)
         test::throw_errno("open " + path);
     Findings findings;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "on_disk.hpp"
-#include "unique_fd.hpp"
+#include "lib/unique_fd.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -70,7 +70,7 @@ private:
     LogEntry parse_entry(std::uint64_t at, std::uint32_t sector_size) const;
 
     std::string path_;
-    test::UniqueFd fd_;
+    UniqueFd fd_;
     std::vector<LogEntry> entries_;
 };
 

@@ -2,7 +2,7 @@
 #include "process.hpp"
 
 #include "error.hpp"
-#include "unique_fd.hpp"
+#include "lib/unique_fd.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -61,8 +61,8 @@ ProcessResult run_process(const std::vector<std::string> &command)
     std::array<int, 2> ends;
     if (::pipe2(ends.data(), O_CLOEXEC))
         test::throw_errno("make a pipe");
-    const test::UniqueFd from(ends[0]);
-    test::UniqueFd to(ends[1]);
+    const UniqueFd from(ends[0]);
+    UniqueFd to(ends[1]);
     SpawnActions actions;
     posix_spawn_file_actions_adddup2(actions.get(), to.get(), STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(actions.get(), to.get(), STDERR_FILENO);
@@ -73,7 +73,7 @@ ProcessResult run_process(const std::vector<std::string> &command)
     pid_t pid = 0;
     if (const int error = ::posix_spawnp(&pid, arguments[0], actions.get(), nullptr, arguments.data(), environ))
         test::throw_errno("run " + command[0], error);
-    to = test::UniqueFd();
+    to = UniqueFd();
     ProcessResult result;
     result.output = read_all(from.get());
     result.status = wait_for(pid);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "range.hpp"
-#include "unique_fd.hpp"
+#include "lib/unique_fd.hpp"
 
 #include <cstdint>
 #include <string>

@@ -2,7 +2,7 @@
 // dm-raw-load NAME SECTORS TARGET PARAMETERS: load a table into a device as it is.
 // libdevmapper doubles each backslash in a table, so dmsetup cannot escape a blank.
 #include "error.hpp"
-#include "unique_fd.hpp"
+#include "lib/unique_fd.hpp"
 
 #include <fcntl.h>
 #include <linux/dm-ioctl.h>
@@ -58,7 +58,7 @@ int main(int argc, char **argv)
     }
     try {
         auto data = request(argv[1], std::stoull(argv[2]), argv[3], argv[4]);
-        const UniqueFd control(::open("/dev/mapper/control", O_RDWR | O_CLOEXEC));
+        const liveblk::UniqueFd control(::open("/dev/mapper/control", O_RDWR | O_CLOEXEC));
         if (!control)
             throw_errno("open /dev/mapper/control");
         if (::ioctl(control.get(), DM_TABLE_LOAD, data.data()))
