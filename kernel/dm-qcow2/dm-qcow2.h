@@ -561,7 +561,7 @@ struct qcow2_image {
 	mempool_t blocks;
 	mempool_t pages;
 	mempool_t free_pool;
-	struct mutex free_mutex;
+	struct mutex free_mutex;	/* waiting for several of free_pool */
 	struct qcow2_buf emergency[QCOW2_BUF_USES];
 	unsigned long emergency_busy;
 	struct bio_vec zero_bv[QCOW2_ZERO_PAGES];
