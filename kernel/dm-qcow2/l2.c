@@ -162,18 +162,14 @@ struct qcow2_block *qcow2_l2_get(struct qcow2_image *q, u64 pos)
 	u64 index = pos >> qcow2_l2_block_bits(q);
 	u32 l1 = l1_index(q, pos);
 	struct qcow2_block *b = qcow2_block_find(&q->l2_blocks, index);
-	unsigned int scope;
 
 	if (b)
 		return b;
 	qcow2_count(q, MISS);
 	mutex_lock(l2_lock(q, l1));
-	/* Swapping out may wait for the lock. */
-	scope = qcow2_enter_swap(q);
 	b = qcow2_block_find(&q->l2_blocks, index);
 	if (!b)
 		b = load(q, pos, l1);
-	qcow2_leave(scope);
 	mutex_unlock(l2_lock(q, l1));
 	return b;
 }

@@ -10,9 +10,6 @@
 
 #include <linux/sched.h>
 
-/* What a worker sets for the time of its work. */
-#define SCOPE_FLAGS (PF_MEMALLOC | PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE)
-
 static void srcu_release(struct qcow2_io *io)
 {
 	if (test_and_clear_bit(QCOW2_IO_SRCU, &io->flags))
@@ -327,7 +324,8 @@ static enum qcow2_progress go_through(struct qcow2_io *io)
  */
 unsigned int qcow2_enter(const struct qcow2_image *q)
 {
-	unsigned int old = current->flags & SCOPE_FLAGS;
+	unsigned int old = current->flags & (PF_MEMALLOC_NOIO |
+					     PF_LOCAL_THROTTLE);
 
 	current->flags |= PF_MEMALLOC_NOIO;
 	if (!q->store.direct)
@@ -336,30 +334,12 @@ unsigned int qcow2_enter(const struct qcow2_image *q)
 }
 
 /**
- * qcow2_enter_swap() - begin work that swapping out waits for
- * @q: the image
- *
- * Swapping out makes memory free, and who asks for that may use the last of it.
- * So does a worker then, as the file system below allocates for each request.
- * Return: what qcow2_leave() is to restore.
- */
-unsigned int qcow2_enter_swap(const struct qcow2_image *q)
-{
-	unsigned int old = qcow2_enter(q);
-
-	/* Not for the page cache, which would take all of it. */
-	if (q->store.bdev || q->store.direct)
-		current->flags |= PF_MEMALLOC;
-	return old;
-}
-
-/**
- * qcow2_leave() - end what qcow2_enter() or qcow2_enter_swap() began
+ * qcow2_leave() - end what qcow2_enter() began
  * @old: its return value
  */
 void qcow2_leave(unsigned int old)
 {
-	current->flags &= ~SCOPE_FLAGS;
+	current->flags &= ~(PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE);
 	current->flags |= old;
 }
 
@@ -370,9 +350,7 @@ void qcow2_leave(unsigned int old)
 void qcow2_io_work(struct work_struct *work)
 {
 	struct qcow2_io *io = container_of(work, struct qcow2_io, work);
-	unsigned int scope = qcow2_io_bio(io)->bi_opf & REQ_SWAP ?
-			     qcow2_enter_swap(io->image) :
-			     qcow2_enter(io->image);
+	unsigned int scope = qcow2_enter(io->image);
 
 	qcow2_count(io->image, PUNT);
 	if (go_through(io) == QCOW2_GO_ON)

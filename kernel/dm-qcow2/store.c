@@ -566,18 +566,13 @@ void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len)
  * @st: the store
  *
  * A block device's page cache is not coherent with bios: what programs wrote
- * there goes to the device, and what they read there is read anew. That of a
- * file is, but a direct read would write its dirty pages first, which must not
- * happen with PF_MEMALLOC. Called when nobody else may write, at the beginning
- * and the end of our turn.
+ * there goes to the device, and what they read there is read anew. Called when
+ * nobody else may write, at the beginning and the end of our turn.
  */
 void qcow2_store_sync_cache(struct qcow2_store *st)
 {
-	if (!st->bdev) {
-		/* An error will come back from the fsync of the first flush. */
-		filemap_write_and_wait_range(st->file->f_mapping, 0, LLONG_MAX);
+	if (!st->bdev)
 		return;
-	}
 	sync_blockdev(st->bdev);
 	invalidate_bdev(st->bdev);
 }
