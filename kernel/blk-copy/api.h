@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What blk-copy offers to other modules: copying ranges of block devices, and
+ * being one of the drivers that can. See Documentation/blk-copy-api.rst.
+ */
+#ifndef BLK_COPY_API_H
+#define BLK_COPY_API_H
+
+#include <linux/blkdev.h>
+#include <linux/completion.h>
+#include <linux/workqueue.h>
+
+#include "../uapi/blk-copy.h"
+
+struct blk_copy_provider;
+
+/**
+ * struct blk_copy_request - a range to copy
+ * @src: source, open
+ * @dst: destination, open for writing
+ * @src_pos: byte offset on @src
+ * @dst_pos: byte offset on @dst
+ * @len: bytes
+ * @flags: BLK_COPY_EMULATE, BLK_COPY_NO_OFFLOAD
+ * @depth: 0, or one more than that of the piece that a driver hands on
+ * @end: for blk_copy_submit(): called in a worker when it is over
+ * @private: the caller's
+ * @done: set: bytes copied, from the beginning on
+ * @offloaded: set: how many of them a driver has copied
+ * @error: for blk_copy_submit(): set before @end: 0 or a negative error
+ * @work: blk-copy's own
+ */
+struct blk_copy_request {
+	struct block_device *src;
+	struct block_device *dst;
+	u64 src_pos;
+	u64 dst_pos;
+	u64 len;
+	unsigned int flags;
+	unsigned int depth;
+	void (*end)(struct blk_copy_request *req);
+	void *private;
+	u64 done;
+	u64 offloaded;
+	int error;
+	struct work_struct work;
+};
+
+/**
+ * struct blk_copy_op - a piece of a range, within the limits of a driver
+ * @src_disk: source
+ * @dst_disk: destination; @src_disk, or one that blk_copy_ops.reaches allows
+ * @src: byte offset on @src_disk
+ * @dst: byte offset on @dst_disk
+ * @len: bytes
+ * @depth: how many disks above have handed this on
+ * @done: the driver sets it: bytes copied, from the beginning on
+ * @error: of a queued piece, set by the driver: 0 or a negative error
+ * @cancelled: nobody wants more of it; see blk_copy_cancelled()
+ * @complete: blk-copy's own
+ */
+struct blk_copy_op {
+	struct gendisk *src_disk;
+	struct gendisk *dst_disk;
+	u64 src;
+	u64 dst;
+	u64 len;
+	unsigned int depth;
+	u64 done;
+	int error;
+	bool cancelled;
+	struct completion complete;
+};
+
+/**
+ * struct blk_copy_limits - what a driver can copy
+ * @max_bytes: most of one piece
+ * @granularity: offsets and lengths are multiples of it; a power of two
+ * @optimal: the same for what is copied best; a power of two
+ */
+struct blk_copy_limits {
+	u64 max_bytes;
+	u32 granularity;
+	u32 optimal;
+};
+
+/**
+ * struct blk_copy_ops - functions of a driver
+ * @name: of the driver
+ * @copy: copies a piece and waits for it; sets op->done and returns 0 or a
+ *	negative error. With 0, all or a first part of it is done, but not
+ *	nothing. -EOPNOTSUPP with nothing done: this piece has to be emulated.
+ *	What lies beyond op->done is unchanged, or holds what the piece would
+ *	have put there. Called in a process that may sleep, without locks of
+ *	the block layer.
+ * @reaches: whether pieces may go from one of its disks to another of them;
+ *	NULL: not
+ */
+struct blk_copy_ops {
+	const char *name;
+	int (*copy)(struct blk_copy_op *op);
+	bool (*reaches)(struct gendisk *src, struct gendisk *dst);
+};
+
+int blk_copy(struct blk_copy_request *req);
+void blk_copy_submit(struct blk_copy_request *req);
+
+struct blk_copy_provider *blk_copy_register(struct gendisk *disk,
+					    const struct blk_copy_ops *ops,
+					    const struct blk_copy_limits *lim);
+void blk_copy_unregister(struct blk_copy_provider *provider);
+
+/* For drivers with a queue: the piece as a request in it. */
+int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op);
+
+static inline struct blk_copy_op *blk_copy_rq_op(struct request *rq)
+{
+	return rq->end_io_data;
+}
+
+/* To be asked by drivers now and then in the course of a long piece. */
+static inline bool blk_copy_cancelled(const struct blk_copy_op *op)
+{
+	return READ_ONCE(op->cancelled);
+}
+
+/* The attributes in copy/, for device_add_disk(). */
+extern const struct attribute_group blk_copy_attr_group;
+
+#endif

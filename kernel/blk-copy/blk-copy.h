@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * blk-copy: the parts and how they fit.
+ *
+ *   main.c      loading and unloading
+ *   control.c   the device that programs copy with
+ *   copy.c      a range: checks, page caches, cutting it into pieces
+ *   emulate.c   a piece by reading and writing
+ *   range.c     keeps copies that touch the same bytes apart
+ *   provider.c  which driver copies for which disk
+ *   queue.c     a piece as a request in a driver's queue
+ *   sysfs.c     the attributes in copy/ of a disk
+ *
+ * Lock order, outermost first:
+ *
+ *   a range (range.c)           for the whole of a request
+ *   invalidate_lock of the      for a piece; keeps readers from filling its
+ *   destination's page cache    page cache with what is about to be replaced
+ *   whatever a driver takes
+ *
+ * A driver that hands a piece on, to a disk below its own, takes ranges and an
+ * invalidate_lock of that disk inside of these. Disks are stacked without
+ * cycles, so that nobody waits in a circle.
+ *
+ * blk_copy_ranges_lock and blk_copy_providers_lock are leaves.
+ */
+#ifndef BLK_COPY_H
+#define BLK_COPY_H
+
+#include <linux/blkdev.h>
+#include <linux/list.h>
+#include <linux/refcount.h>
+
+#include "../compat/copy.h"
+#include "api.h"
+
+#undef pr_fmt
+#define pr_fmt(fmt) "blk-copy: " fmt
+
+/* The most that is read and written in one go. */
+#define BLK_COPY_BUFFER	(1 << 20)
+
+/**
+ * struct blk_copy_provider - a disk whose driver can copy
+ * @node: list of all, under blk_copy_providers_lock and RCU
+ * @disk: the disk
+ * @ops: its driver
+ * @limits: of its driver
+ * @max_bytes: what the administrator allows, at most @limits.max_bytes
+ * @users: pieces under way, and one for being registered
+ * @released: @users is zero
+ * @offloaded: bytes that the driver has copied
+ * @emulated: bytes that were read and written
+ * @failed: pieces that ended with an error
+ * @rcu: for freeing
+ */
+struct blk_copy_provider {
+	struct list_head node;
+	struct gendisk *disk;
+	const struct blk_copy_ops *ops;
+	struct blk_copy_limits limits;
+	u64 max_bytes;
+	refcount_t users;
+	struct completion released;
+	atomic64_t offloaded;
+	atomic64_t emulated;
+	atomic64_t failed;
+	struct rcu_head rcu;
+};
+
+/**
+ * struct blk_copy_span - the bytes that a request touches, while it does
+ * @node: list of all, in the order of their coming
+ * @src_disk: source
+ * @dst_disk: destination
+ * @src: byte offset on the disk
+ * @dst: byte offset on the disk
+ * @len: bytes
+ */
+struct blk_copy_span {
+	struct list_head node;
+	struct gendisk *src_disk;
+	struct gendisk *dst_disk;
+	u64 src;
+	u64 dst;
+	u64 len;
+};
+
+/**
+ * struct blk_copy_buffer - memory for reading and writing
+ * @pages: NULL until it is needed
+ * @nr: how many there are
+ */
+struct blk_copy_buffer {
+	struct page **pages;
+	unsigned int nr;
+};
+
+/* provider.c */
+struct blk_copy_provider *blk_copy_get(struct gendisk *disk);
+void blk_copy_put(struct blk_copy_provider *provider);
+
+/* range.c */
+bool blk_copy_overlaps(const struct blk_copy_span *span);
+int blk_copy_lock_span(struct blk_copy_span *span);
+void blk_copy_unlock_span(struct blk_copy_span *span);
+
+/* emulate.c */
+int blk_copy_emulate(struct blk_copy_request *req, struct blk_copy_buffer *buf,
+		     u64 *done);
+void blk_copy_free_buffer(struct blk_copy_buffer *buf);
+
+/* copy.c */
+extern struct workqueue_struct *blk_copy_wq;
+
+/* control.c */
+int blk_copy_control_init(void);
+void blk_copy_control_exit(void);
+
+#endif

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A range: checks, page caches, cutting it into pieces.
+ *
+ * Copies go past the page cache, as direct I/O does. Before each piece, what
+ * the source's cache holds dirty is written, and so is the destination's, whose
+ * pages are dropped; afterwards they are dropped once more, because a program
+ * that writes through the cache may have brought one back. Pages that are
+ * dirty by then stay: that write came later. Only the caches of the two block
+ * devices that are given are seen; a disk and its partitions have one each.
+ *
+ * A piece is looked up, checked and sent anew each time, so that disks, limits
+ * and sizes may change in between.
+ *
+ * Locks: see blk-copy.h.
+ */
+#include <linux/export.h>
+#include <linux/fs.h>
+#include <linux/lockdep.h>
+#include <linux/overflow.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+
+#include "blk-copy.h"
+
+struct workqueue_struct *blk_copy_wq;
+
+static bool in_device(struct block_device *bdev, u64 pos, u64 len)
+{
+	u64 end;
+
+	return !check_add_overflow(pos, len, &end) && end <= bdev_nr_bytes(bdev);
+}
+
+static int check_request(const struct blk_copy_request *req)
+{
+	unsigned int src_mask = bdev_logical_block_size(req->src) - 1;
+	unsigned int dst_mask = bdev_logical_block_size(req->dst) - 1;
+
+	if (req->depth >= MAX_LOCKDEP_SUBCLASSES)
+		return -ELOOP;
+	if (req->flags & ~BLK_COPY_FLAGS ||
+	    req->flags == BLK_COPY_NO_OFFLOAD)
+		return -EINVAL;
+	if (!req->len || (req->src_pos | req->len) & src_mask ||
+	    (req->dst_pos | req->len) & dst_mask)
+		return -EINVAL;
+	if (!in_device(req->src, req->src_pos, req->len) ||
+	    !in_device(req->dst, req->dst_pos, req->len))
+		return -EINVAL;
+	return bdev_read_only(req->dst) ? -EROFS : 0;
+}
+
+/* Disks and partitions may have shrunk since the request began. */
+static int check_again(const struct blk_copy_request *req)
+{
+	if (!in_device(req->src, req->src_pos, req->len) ||
+	    !in_device(req->dst, req->dst_pos, req->len))
+		return -EIO;
+	return bdev_read_only(req->dst) ? -EROFS : 0;
+}
+
+static u64 on_disk(struct block_device *bdev, u64 pos)
+{
+	return ((u64)bdev->bd_start_sect << SECTOR_SHIFT) + pos;
+}
+
+/* Cuts what is left down to one piece for a driver; false if it takes none. */
+static bool fits(const struct blk_copy_provider *p, struct blk_copy_op *op)
+{
+	u64 mask = p->limits.granularity - 1;
+	u64 max = READ_ONCE(p->max_bytes);
+
+	if (!max || (op->src | op->dst) & mask)
+		return false;
+	op->len = min(op->len, max) & ~mask;
+	return op->len;
+}
+
+static bool reaches(const struct blk_copy_provider *p,
+		    const struct blk_copy_op *op)
+{
+	return op->src_disk == op->dst_disk ||
+	       (p->ops->reaches && p->ops->reaches(op->src_disk, op->dst_disk));
+}
+
+/* Both disks have to stay while the driver copies between them. */
+static int offload_pinned(struct blk_copy_provider *dst_p,
+			  struct blk_copy_op *op)
+{
+	struct blk_copy_provider *src_p = blk_copy_get(op->src_disk);
+	int err = -EOPNOTSUPP;
+
+	if (src_p && src_p->ops == dst_p->ops && reaches(dst_p, op) &&
+	    fits(src_p, op) && fits(dst_p, op))
+		err = dst_p->ops->copy(op);
+	if (src_p)
+		blk_copy_put(src_p);
+	return err;
+}
+
+/* Up to @len bytes of what is left, by a driver. */
+static int offload(const struct blk_copy_request *req,
+		   struct blk_copy_provider *p, u64 len, u64 *done)
+{
+	struct blk_copy_op op = {
+		.src_disk = req->src->bd_disk,
+		.dst_disk = req->dst->bd_disk,
+		.src = on_disk(req->src, req->src_pos + req->done),
+		.dst = on_disk(req->dst, req->dst_pos + req->done),
+		.len = len,
+		.depth = req->depth,
+	};
+	int err;
+
+	*done = 0;
+	if (!p || req->flags & BLK_COPY_NO_OFFLOAD)
+		return -EOPNOTSUPP;
+	err = offload_pinned(p, &op);
+	if (WARN_ON_ONCE(op.done > op.len))
+		return -EIO;
+	*done = op.done;
+	/* A driver that does nothing and reports no error would never end. */
+	return !err && !op.done ? -EIO : err;
+}
+
+static void count(struct blk_copy_provider *p, atomic64_t *which, u64 done,
+		  int err)
+{
+	if (!p)
+		return;
+	atomic64_add(done, which);
+	if (err && err != -EINTR)
+		atomic64_inc(&p->failed);
+}
+
+static int copy_piece(struct blk_copy_request *req,
+		      struct blk_copy_provider *p, u64 len,
+		      struct blk_copy_buffer *buf)
+{
+	u64 done;
+	int err = offload(req, p, len, &done);
+
+	if (err == -EOPNOTSUPP && !done && req->flags & BLK_COPY_EMULATE) {
+		err = blk_copy_emulate(req, buf, &done);
+		count(p, p ? &p->emulated : NULL, done, err);
+	} else {
+		req->offloaded += done;
+		count(p, p ? &p->offloaded : NULL, done, err);
+	}
+	req->done += done;
+	return err;
+}
+
+static int write_back(struct block_device *bdev, u64 pos, u64 len)
+{
+	struct address_space *mapping = compat_bdev_mapping(bdev);
+
+	if (!mapping->nrpages)
+		return 0;
+	return filemap_write_and_wait_range(mapping, pos, pos + len - 1);
+}
+
+static int drop(struct block_device *bdev, u64 pos, u64 len)
+{
+	struct address_space *mapping = compat_bdev_mapping(bdev);
+
+	if (!mapping->nrpages)
+		return 0;
+	return invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT,
+					     (pos + len - 1) >> PAGE_SHIFT);
+}
+
+static int copy_coherent(struct blk_copy_request *req,
+			 struct blk_copy_provider *p, u64 len,
+			 struct blk_copy_buffer *buf)
+{
+	struct address_space *mapping = compat_bdev_mapping(req->dst);
+	u64 dst = req->dst_pos + req->done;
+	int err = write_back(req->src, req->src_pos + req->done, len);
+
+	if (err)
+		return err;
+	down_write_nested(&mapping->invalidate_lock, req->depth);
+	err = write_back(req->dst, dst, len);
+	if (!err)
+		err = drop(req->dst, dst, len);
+	if (!err)
+		err = copy_piece(req, p, len, buf);
+	/* A page that is dirty now was written after what was copied. */
+	drop(req->dst, dst, len);
+	up_write(&mapping->invalidate_lock);
+	return err;
+}
+
+/* The next piece, as large as whoever is likely to copy it takes. */
+static int copy_some(struct blk_copy_request *req, struct blk_copy_buffer *buf)
+{
+	struct blk_copy_provider *p = blk_copy_get(req->dst->bd_disk);
+	u64 len = BLK_COPY_BUFFER;
+	int err;
+
+	if (p && !(req->flags & BLK_COPY_NO_OFFLOAD))
+		len = max_t(u64, len, READ_ONCE(p->max_bytes));
+	err = copy_coherent(req, p, min(len, req->len - req->done), buf);
+	if (p)
+		blk_copy_put(p);
+	return err;
+}
+
+static int copy_locked(struct blk_copy_request *req)
+{
+	struct blk_copy_buffer buf = {};
+	int err = 0;
+
+	while (!err && req->done < req->len) {
+		if (signal_pending(current))
+			err = -EINTR;
+		else
+			err = check_again(req);
+		if (!err)
+			err = copy_some(req, &buf);
+		cond_resched();
+	}
+	blk_copy_free_buffer(&buf);
+	return err;
+}
+
+/**
+ * blk_copy() - copy a range and wait for it
+ * @req: the range; @req->done is true whatever is returned
+ *
+ * Ranges that overlap are refused (-EINVAL); copies of the same bytes by
+ * several callers go one after the other. What is on the destination after the
+ * first @req->done bytes is unchanged, or what the copy would have put there.
+ *
+ * Context: may sleep; a signal interrupts it. A caller on the way of I/O calls
+ * it with memalloc_noio_save().
+ * Return: 0 or a negative error; -EINTR after a signal; -EOPNOTSUPP if no
+ * driver copies this and @req->flags do not ask for emulation.
+ */
+int blk_copy(struct blk_copy_request *req)
+{
+	struct blk_copy_span span = {
+		.src_disk = req->src->bd_disk,
+		.dst_disk = req->dst->bd_disk,
+		.src = on_disk(req->src, req->src_pos),
+		.dst = on_disk(req->dst, req->dst_pos),
+		.len = req->len,
+	};
+	int err;
+
+	req->done = 0;
+	req->offloaded = 0;
+	err = check_request(req);
+	if (err)
+		return err;
+	if (blk_copy_overlaps(&span))
+		return -EINVAL;
+	err = blk_copy_lock_span(&span);
+	if (err)
+		return err;
+	err = copy_locked(req);
+	blk_copy_unlock_span(&span);
+	return err;
+}
+EXPORT_SYMBOL_GPL(blk_copy);
+
+static void copy_work(struct work_struct *work)
+{
+	struct blk_copy_request *req =
+		container_of(work, struct blk_copy_request, work);
+
+	req->error = blk_copy(req);
+	req->end(req);
+}
+
+/**
+ * blk_copy_submit() - copy a range, and be told when it is over
+ * @req: the range, with @req->end, which is called in a worker and may free it
+ *
+ * As blk_copy(), except that no signal interrupts it. Context: any.
+ */
+void blk_copy_submit(struct blk_copy_request *req)
+{
+	INIT_WORK(&req->work, copy_work);
+	queue_work(blk_copy_wq, &req->work);
+}
+EXPORT_SYMBOL_GPL(blk_copy_submit);

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Loading and unloading. No locks.
+ */
+#include <linux/module.h>
+
+#include "blk-copy.h"
+
+static int __init blk_copy_init(void)
+{
+	int err;
+
+	blk_copy_wq = alloc_workqueue("blk-copy", WQ_UNBOUND | WQ_MEM_RECLAIM,
+				      0);
+	if (!blk_copy_wq)
+		return -ENOMEM;
+	err = blk_copy_control_init();
+	if (err)
+		destroy_workqueue(blk_copy_wq);
+	return err;
+}
+
+static void __exit blk_copy_exit(void)
+{
+	blk_copy_control_exit();
+	destroy_workqueue(blk_copy_wq);
+	/* Lists of providers may yet be read by nobody's callers. */
+	rcu_barrier();
+}
+
+module_init(blk_copy_init);
+module_exit(blk_copy_exit);
+
+MODULE_DESCRIPTION("Copy ranges of block devices by their drivers");
+MODULE_AUTHOR("The liveblk developers");
+MODULE_LICENSE("GPL");

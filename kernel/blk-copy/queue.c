@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A piece as a request in the queue of the driver that copies it, so that
+ * freezing, quiescing and removing the disk work as for any other request.
+ * Nobody but that driver ever sees it. Takes no locks.
+ */
+#include <linux/blk-mq.h>
+#include <linux/export.h>
+
+#include "blk-copy.h"
+
+static enum rq_end_io_ret piece_ends(struct request *rq, blk_status_t status)
+{
+	struct blk_copy_op *op = rq->end_io_data;
+
+	if (status && !op->error)
+		op->error = blk_status_to_errno(status);
+	complete(&op->complete);
+	return RQ_END_IO_FREE;
+}
+
+/**
+ * blk_copy_execute() - send a piece through a queue and wait for it
+ * @q: of the disk that it goes to
+ * @op: the piece
+ *
+ * The driver gets a request of type REQ_OP_DRV_OUT, finds @op with
+ * blk_copy_rq_op(), sets its done and error and ends the request. It should
+ * stop when blk_copy_cancelled() says so, which a signal causes.
+ *
+ * Context: may sleep. Return: 0 or a negative error.
+ */
+int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op)
+{
+	struct request *rq = blk_mq_alloc_request(q, REQ_OP_DRV_OUT, 0);
+
+	if (IS_ERR(rq))
+		return PTR_ERR(rq);
+	op->error = 0;
+	init_completion(&op->complete);
+	rq->end_io = piece_ends;
+	rq->end_io_data = op;
+	blk_execute_rq_nowait(rq, false);
+	if (wait_for_completion_interruptible(&op->complete)) {
+		WRITE_ONCE(op->cancelled, true);
+		wait_for_completion_io(&op->complete);
+	}
+	return op->error;
+}
+EXPORT_SYMBOL_GPL(blk_copy_execute);

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The bytes of a disk: pages by their number, and holes where there are none,
+ * which read as zeros.
+ *
+ * Locks: the xa_lock, to find a page and take a reference before a discard
+ * frees it. Requests that touch the same bytes at the same time are not kept
+ * apart; each byte is what one of them leaves.
+ */
+#include <linux/highmem.h>
+
+#include "null-copy.h"
+
+static struct page *find(struct null_copy *nc, u64 pos)
+{
+	struct page *page;
+
+	xa_lock(&nc->pages);
+	page = xa_load(&nc->pages, pos >> PAGE_SHIFT);
+	if (page)
+		get_page(page);
+	xa_unlock(&nc->pages);
+	return page;
+}
+
+static struct page *find_or_add(struct null_copy *nc, u64 pos)
+{
+	struct page *page = find(nc, pos), *old;
+
+	if (page)
+		return page;
+	page = alloc_page(GFP_NOIO | __GFP_HIGHMEM | __GFP_ZERO);
+	if (!page)
+		return NULL;
+	xa_lock(&nc->pages);
+	old = __xa_cmpxchg(&nc->pages, pos >> PAGE_SHIFT, NULL, page, GFP_NOIO);
+	if (!old) {
+		get_page(page);
+		atomic_long_inc(&nc->nr_pages);
+	} else if (!xa_is_err(old)) {
+		get_page(old);
+	}
+	xa_unlock(&nc->pages);
+	if (!old)
+		return page;
+	put_page(page);
+	return xa_is_err(old) ? NULL : old;
+}
+
+static void forget(struct null_copy *nc, u64 pos)
+{
+	struct page *page = xa_erase(&nc->pages, pos >> PAGE_SHIFT);
+
+	if (!page)
+		return;
+	atomic_long_dec(&nc->nr_pages);
+	put_page(page);
+}
+
+/* To the end of the page, at most. */
+static u32 within(u64 pos, u64 len)
+{
+	return min_t(u64, len, PAGE_SIZE - offset_in_page(pos));
+}
+
+/**
+ * null_copy_write() - write the bytes of a segment
+ * @nc: the disk
+ * @pos: byte offset
+ * @bv: the segment
+ *
+ * Return: 0, or -ENOSPC without memory, with a part written.
+ */
+int null_copy_write(struct null_copy *nc, u64 pos, struct bio_vec *bv)
+{
+	u32 done = 0;
+
+	while (done < bv->bv_len) {
+		u32 part = within(pos + done, bv->bv_len - done);
+		struct page *page = find_or_add(nc, pos + done);
+
+		if (!page)
+			return -ENOSPC;
+		memcpy_page(page, offset_in_page(pos + done), bv->bv_page,
+			    bv->bv_offset + done, part);
+		put_page(page);
+		done += part;
+	}
+	return 0;
+}
+
+/**
+ * null_copy_read() - fill a segment with what the disk holds
+ * @nc: the disk
+ * @pos: byte offset
+ * @bv: the segment
+ */
+void null_copy_read(struct null_copy *nc, u64 pos, struct bio_vec *bv)
+{
+	u32 done = 0;
+
+	while (done < bv->bv_len) {
+		u32 part = within(pos + done, bv->bv_len - done);
+		struct page *page = find(nc, pos + done);
+
+		if (page) {
+			memcpy_page(bv->bv_page, bv->bv_offset + done, page,
+				    offset_in_page(pos + done), part);
+			put_page(page);
+		} else {
+			memzero_page(bv->bv_page, bv->bv_offset + done, part);
+		}
+		done += part;
+	}
+	flush_dcache_page(bv->bv_page);
+}
+
+/**
+ * null_copy_zero() - make bytes zeros, and whole pages holes
+ * @nc: the disk
+ * @pos: byte offset
+ * @len: bytes
+ */
+void null_copy_zero(struct null_copy *nc, u64 pos, u64 len)
+{
+	while (len) {
+		u32 part = within(pos, len);
+
+		if (part == PAGE_SIZE) {
+			forget(nc, pos);
+		} else {
+			struct page *page = find(nc, pos);
+
+			if (page) {
+				memzero_page(page, offset_in_page(pos), part);
+				put_page(page);
+			}
+		}
+		pos += part;
+		len -= part;
+		cond_resched();
+	}
+}
+
+/**
+ * null_copy_move() - copy bytes of one page to bytes of another
+ * @nc: the disk
+ * @src: byte offset
+ * @dst: byte offset
+ * @len: bytes, none of them beyond the end of either page
+ *
+ * Holes are copied as such. Return: 0, or -ENOSPC without memory.
+ */
+int null_copy_move(struct null_copy *nc, u64 src, u64 dst, u64 len)
+{
+	struct page *from = find(nc, src), *to;
+
+	if (!from) {
+		null_copy_zero(nc, dst, len);
+		return 0;
+	}
+	to = find_or_add(nc, dst);
+	if (to) {
+		memcpy_page(to, offset_in_page(dst), from, offset_in_page(src),
+			    len);
+		put_page(to);
+	}
+	put_page(from);
+	return to ? 0 : -ENOSPC;
+}
+
+/**
+ * null_copy_free_store() - give all memory back
+ * @nc: the disk, which nobody uses any more
+ */
+void null_copy_free_store(struct null_copy *nc)
+{
+	struct page *page;
+	unsigned long i;
+
+	xa_for_each(&nc->pages, i, page) {
+		put_page(page);
+		cond_resched();
+	}
+	xa_destroy(&nc->pages);
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "location.hpp"
+
+#include "error.hpp"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <CLI/CLI.hpp>
+
+#include <charconv>
+
+namespace liveblk::copy {
+
+std::uint64_t parse_bytes(const std::string &text)
+{
+    std::string plain = text;
+    std::string problem;
+    try {
+        problem = CLI::AsSizeValue(false)(plain);
+    } catch (const CLI::Error &e) {
+        problem = e.what();
+    }
+    std::uint64_t value = 0;
+    const auto parsed = std::from_chars(plain.data(), plain.data() + plain.size(), value);
+    if (!problem.empty() || parsed.ec != std::errc() || parsed.ptr != plain.data() + plain.size())
+        fail("read '{}': it is not a number of bytes", text);
+    return value;
+}
+
+Location Location::parse(const std::string &text)
+{
+    struct stat st {};
+    const auto colon = text.rfind(':');
+    if (colon == std::string::npos || ::stat(text.c_str(), &st) == 0)
+        return {text, 0};
+    return {text.substr(0, colon), parse_bytes(text.substr(colon + 1))};
+}
+
+Device Device::open(const std::string &path, int flags)
+{
+    Device device;
+    device.fd = UniqueFd(::open(path.c_str(), flags | O_CLOEXEC));
+    if (!device.fd)
+        fail_errno(fmt::format("open '{}'", path));
+    struct stat st {};
+    if (::fstat(device.fd.get(), &st) != 0)
+        fail_errno(fmt::format("look at '{}'", path));
+    if (!S_ISBLK(st.st_mode))
+        fail("open '{}': it is no block device", path);
+    if (::ioctl(device.fd.get(), BLKGETSIZE64, &device.size) != 0)
+        fail_errno(fmt::format("ask for the size of '{}'", path));
+    return device;
+}
+
+} // namespace liveblk::copy

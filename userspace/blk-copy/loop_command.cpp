@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "commands.hpp"
+#include "location.hpp"
+#include "module.hpp"
+
+#include "error.hpp"
+
+#include <loop-copy.h>
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <vector>
+
+namespace liveblk::copy {
+namespace {
+
+const std::string prefix = "loopc";
+
+struct Arguments {
+    std::string file;
+    std::string device;
+    std::string block_size;
+    bool read_only = false;
+    bool autoclear = false;
+    bool partscan = false;
+    bool buffered = false;
+    bool json = false;
+};
+
+class Control {
+public:
+    Control() : fd_(open_control(LOOP_COPY_DEVICE, "loop-copy"))
+    {
+        std::uint32_t version = 0;
+        if (::ioctl(fd_.get(), LOOP_COPY_GET_VERSION, &version) != 0)
+            fail_errno("ask the kernel module for its version");
+        if (version != LOOP_COPY_VERSION)
+            fail("use the kernel module: it speaks version {}, this program {}", version, LOOP_COPY_VERSION);
+    }
+
+    template <typename Argument>
+    void call(unsigned long request, Argument &argument, const std::string &what) const
+    {
+        if (::ioctl(fd_.get(), request, &argument) != 0)
+            fail_errno(what);
+    }
+
+private:
+    UniqueFd fd_;
+};
+
+// The n of /dev/loopcn or loopcn.
+std::uint32_t number_of(const std::string &device)
+{
+    const std::string name = std::filesystem::path(device).filename();
+    std::uint32_t number = 0;
+    const char *end = name.data() + name.size();
+    const bool ours = name.starts_with(prefix);
+    const auto parsed = std::from_chars(name.data() + (ours ? prefix.size() : 0), end, number);
+    if (!ours || parsed.ec != std::errc() || parsed.ptr != end)
+        fail("use '{}': it is no disk of loop-copy", device);
+    return number;
+}
+
+std::uint32_t block_size_of(const Arguments &args)
+{
+    const std::uint64_t size = args.block_size.empty() ? 0 : parse_bytes(args.block_size);
+    if (size > UINT32_MAX)
+        fail("use a block size of {} bytes: it is too large", size);
+    return static_cast<std::uint32_t>(size);
+}
+
+void attach(const Arguments &args)
+{
+    loop_copy_attach call = {};
+    call.flags = (args.read_only ? LOOP_COPY_READ_ONLY : 0) | (args.autoclear ? LOOP_COPY_AUTOCLEAR : 0) |
+                 (args.partscan ? LOOP_COPY_PARTSCAN : 0) | (args.buffered ? LOOP_COPY_BUFFERED : 0);
+    call.block_size = block_size_of(args);
+    const UniqueFd file(::open(args.file.c_str(), (args.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+    if (!file)
+        fail_errno(fmt::format("open '{}'", args.file));
+    call.fd = file.get();
+    const Control control;
+    control.call(LOOP_COPY_ATTACH, call, fmt::format("attach '{}'", args.file));
+    fmt::print("/dev/{}{}\n", prefix, call.number);
+}
+
+void on_disk(const Arguments &args, unsigned long request, const std::string &verb)
+{
+    loop_copy_disk call = {.number = number_of(args.device), .reserved = 0};
+    const Control control;
+    control.call(request, call, fmt::format("{} '{}'", verb, args.device));
+}
+
+std::string attribute(const std::filesystem::path &path)
+{
+    std::ifstream file(path);
+    std::string text;
+    std::getline(file, text);
+    return text;
+}
+
+nlohmann::ordered_json describe(const std::filesystem::path &disk)
+{
+    const auto ours = disk / "loop-copy";
+    return {{"name", "/dev/" + disk.filename().string()},
+            {"file", attribute(ours / "backing_file")},
+            {"size", std::stoull("0" + attribute(disk / "size")) * 512},
+            {"block_size", std::stoull("0" + attribute(disk / "queue/logical_block_size"))},
+            {"read_only", attribute(disk / "ro") == "1"},
+            {"autoclear", attribute(ours / "autoclear") == "1"},
+            {"direct", attribute(ours / "dio") == "1"}};
+}
+
+void list(const Arguments &args)
+{
+    std::vector<std::filesystem::path> disks;
+    for (const auto &entry : std::filesystem::directory_iterator("/sys/block"))
+        if (std::filesystem::exists(entry.path() / "loop-copy"))
+            disks.push_back(entry.path());
+    std::sort(disks.begin(), disks.end(),
+              [](const auto &a, const auto &b) { return number_of(a.string()) < number_of(b.string()); });
+    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    for (const auto &disk : disks)
+        all.push_back(describe(disk));
+    if (args.json) {
+        fmt::print("{}\n", all.dump(4));
+        return;
+    }
+    fmt::print("{:<14} {:>16} {:>3} {:>4} {:>9} {}\n", "NAME", "SIZE", "RO", "DIO", "AUTOCLEAR", "BACK-FILE");
+    for (const auto &disk : all)
+        fmt::print("{:<14} {:>16} {:>3} {:>4} {:>9} {}\n", disk["name"].get<std::string>(),
+                   disk["size"].get<std::uint64_t>(), disk["read_only"].get<bool>() ? 1 : 0,
+                   disk["direct"].get<bool>() ? 1 : 0, disk["autoclear"].get<bool>() ? 1 : 0,
+                   disk["file"].get<std::string>());
+}
+
+void add_attach(CLI::App &loop, const std::shared_ptr<Arguments> &args, Action &action)
+{
+    CLI::App *command = loop.add_subcommand("attach", "attach a file as a disk and print its path");
+    command->add_option("FILE", args->file, "regular file")->required();
+    command->add_flag("-r,--read-only", args->read_only, "the disk cannot be written");
+    command->add_flag("-P,--partscan", args->partscan, "look for partitions");
+    command->add_flag("--autoclear", args->autoclear, "detach when it is closed for the last time");
+    command->add_flag("--buffered", args->buffered, "through the page cache, although direct I/O is possible");
+    command->add_option("-b,--block-size", args->block_size, "logical block size of the disk");
+    command->callback([args, &action] { action = [args] { attach(*args); }; });
+}
+
+void add_on_disk(CLI::App &loop, const std::shared_ptr<Arguments> &args, Action &action, const std::string &name,
+                 const std::string &what, unsigned long request)
+{
+    CLI::App *command = loop.add_subcommand(name, what);
+    command->add_option("DEVICE", args->device, "/dev/loopcN")->required();
+    command->callback([args, &action, request, name] { action = [=] { on_disk(*args, request, name); }; });
+}
+
+} // namespace
+
+void add_loop(CLI::App &app, Action &action)
+{
+    CLI::App *loop = app.add_subcommand("loop", "disks in files (loop-copy)");
+    loop->require_subcommand(1);
+    auto args = std::make_shared<Arguments>();
+    add_attach(*loop, args, action);
+    add_on_disk(*loop, args, action, "detach", "detach a disk that is not open", LOOP_COPY_DETACH);
+    add_on_disk(*loop, args, action, "resize", "give a disk the size that its file has now", LOOP_COPY_RESIZE);
+    CLI::App *show = loop->add_subcommand("list", "list disks");
+    show->add_flag("--json", args->json, "print JSON");
+    show->callback([args, &action] { action = [args] { list(*args); }; });
+}
+
+} // namespace liveblk::copy
