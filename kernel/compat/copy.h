@@ -53,13 +53,32 @@ static inline int compat_bdev_try_claim(struct block_device *bdev, void *who)
 #define COMPAT_DISK_RELEASE(name, disk) \
 	name(struct gendisk *disk, fmode_t compat_mode)
 #define compat_opened_disk(disk) (compat_bdev->bd_disk)
+#define compat_opened_for_use (compat_mode & (FMODE_WRITE | FMODE_EXCL))
 #else
 #define COMPAT_DISK_OPEN(name, disk) \
 	name(struct gendisk *disk, blk_mode_t compat_mode)
 #define COMPAT_DISK_RELEASE(name, disk) \
 	name(struct gendisk *disk)
 #define compat_opened_disk(disk) (disk)
+#define compat_opened_for_use (compat_mode & (BLK_OPEN_WRITE | BLK_OPEN_EXCL))
 #endif
+
+/*
+ * Takes the plug of the current task away for a while. From 6.9 on it holds a
+ * time, which the scheduler looks for in the plug as long as a flag says so.
+ */
+static inline struct blk_plug *compat_take_plug(void)
+{
+	struct blk_plug *plug = current->plug;
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+	if (plug)
+		plug->cur_ktime = 0;
+	current->flags &= ~PF_BLOCK_TS;
+#endif
+	current->plug = NULL;
+	return plug;
+}
 
 /**
  * struct compat_limits - what a disk is made with

@@ -18,7 +18,10 @@
 
 /* The disk cannot be written. */
 #define LOOP_COPY_READ_ONLY	(1u << 0)
-/* The disk goes away when it is closed for the last time. */
+/*
+ * The disk goes away when it is closed for the last time, once it has been
+ * opened for writing or exclusively (O_EXCL, a mount).
+ */
 #define LOOP_COPY_AUTOCLEAR	(1u << 1)
 /* Partitions are looked for. */
 #define LOOP_COPY_PARTSCAN	(1u << 2)

@@ -3,6 +3,7 @@
 # What the tests of blk-copy, loop-copy and null-copy share. Needs tests/vm/lib.sh and tests/lib/assert.sh.
 
 export PATH=$LIVEBLK_BUILD/bin:$PATH
+# shellcheck disable=SC2034 # for the tests that source this
 mib=1048576
 
 cp_insmod() { # MODULE...

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A disk: making, removing, its attributes.
+ *
+ * Locks: gendisk.open_mutex for loop_copy.gone; see loop-copy.h.
+ */
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/sysfs.h>
+
+#include "loop-copy.h"
+
+#define LOOP_COPY_DEPTH		128
+#define LOOP_COPY_MAX_SECTORS	2560
+/* A file system that shares extents is done with it at once. */
+#define LOOP_COPY_MAX_BYTES	(1ull << 30)
+
+static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
+			     const struct blk_mq_queue_data *bd)
+{
+	struct loop_copy *lc = hctx->queue->queuedata;
+	struct request *rq = bd->rq;
+	struct loop_copy_cmd *cmd = blk_mq_rq_to_pdu(rq);
+
+	blk_mq_start_request(rq);
+	/* The block layer only warns of writes to a read-only disk. */
+	if (unlikely(op_is_write(req_op(rq)) &&
+		     lc->flags & LOOP_COPY_READ_ONLY))
+		return BLK_STS_IOERR;
+	cmd->done = 0;
+	cmd->buffered = false;
+	if ((req_op(rq) == REQ_OP_READ || req_op(rq) == REQ_OP_WRITE) &&
+	    loop_copy_rw_inline(lc, rq))
+		return BLK_STS_OK;
+	queue_work(lc->wq, &cmd->work);
+	return BLK_STS_OK;
+}
+
+static int init_request(struct blk_mq_tag_set *set, struct request *rq,
+			unsigned int hctx, unsigned int node)
+{
+	struct loop_copy_cmd *cmd = blk_mq_rq_to_pdu(rq);
+
+	INIT_WORK(&cmd->work, loop_copy_work);
+	return 0;
+}
+
+static const struct blk_mq_ops loop_copy_mq_ops = {
+	.queue_rq = queue_rq,
+	.init_request = init_request,
+};
+
+static int copy_op(struct blk_copy_op *op)
+{
+	struct loop_copy *dst = op->dst_disk->private_data;
+
+	return blk_copy_execute(dst->disk->queue, op);
+}
+
+/* Files of one file system may share extents. */
+static bool reaches(struct gendisk *src, struct gendisk *dst)
+{
+	struct loop_copy *from = src->private_data, *to = dst->private_data;
+
+	return file_inode(from->file.meta)->i_sb ==
+	       file_inode(to->file.meta)->i_sb;
+}
+
+static const struct blk_copy_ops loop_copy_ops = {
+	.name = "loop-copy",
+	.copy = copy_op,
+	.reaches = reaches,
+};
+
+static struct loop_copy *of_device(struct device *dev)
+{
+	return dev_to_disk(dev)->private_data;
+}
+
+static ssize_t backing_file_show(struct device *dev,
+				 struct device_attribute *attr, char *page)
+{
+	char *path = file_path(of_device(dev)->file.meta, page, PAGE_SIZE - 1);
+	size_t len;
+
+	if (IS_ERR(path))
+		return PTR_ERR(path);
+	len = strlen(path);
+	memmove(page, path, len);
+	page[len++] = '\n';
+	return len;
+}
+
+static ssize_t autoclear_show(struct device *dev, struct device_attribute *attr,
+			      char *page)
+{
+	return sysfs_emit(page, "%d\n",
+			  !!(of_device(dev)->flags & LOOP_COPY_AUTOCLEAR));
+}
+
+static ssize_t dio_show(struct device *dev, struct device_attribute *attr,
+			char *page)
+{
+	return sysfs_emit(page, "%d\n", of_device(dev)->file.direct);
+}
+
+static DEVICE_ATTR_RO(backing_file);
+static DEVICE_ATTR_RO(autoclear);
+static DEVICE_ATTR_RO(dio);
+
+static struct attribute *loop_copy_attrs[] = {
+	&dev_attr_backing_file.attr,
+	&dev_attr_autoclear.attr,
+	&dev_attr_dio.attr,
+	NULL,
+};
+
+static const struct attribute_group loop_copy_attr_group = {
+	.name = "loop-copy",
+	.attrs = loop_copy_attrs,
+};
+
+static const struct attribute_group *disk_groups[] = {
+	&loop_copy_attr_group,
+	&blk_copy_attr_group,
+	NULL,
+};
+
+static int COMPAT_DISK_OPEN(disk_open, disk)
+{
+	struct loop_copy *lc = compat_opened_disk(disk)->private_data;
+
+	lockdep_assert_held(&lc->disk->open_mutex);
+	if (lc->gone)
+		return -ENXIO;
+	/* Whoever only looks, as udev does, is not the user that goes away. */
+	if (compat_opened_for_use)
+		lc->used = true;
+	return 0;
+}
+
+static void COMPAT_DISK_RELEASE(disk_release, disk)
+{
+	struct loop_copy *lc = disk->private_data;
+
+	lockdep_assert_held(&disk->open_mutex);
+	if (!(lc->flags & LOOP_COPY_AUTOCLEAR) || !lc->used || lc->gone ||
+	    disk_openers(disk))
+		return;
+	lc->gone = true;
+	loop_copy_removed(lc);
+}
+
+static int set_read_only(struct block_device *bdev, bool ro)
+{
+	struct loop_copy *lc = bdev->bd_disk->private_data;
+
+	return !ro && lc->flags & LOOP_COPY_READ_ONLY ? -EACCES : 0;
+}
+
+static const struct block_device_operations loop_copy_fops = {
+	.owner = THIS_MODULE,
+	.open = disk_open,
+	.release = disk_release,
+	.set_read_only = set_read_only,
+};
+
+/**
+ * loop_copy_close_for_good() - keep a disk from being opened again
+ * @lc: the disk
+ *
+ * Return: 0; -EBUSY if somebody has it open; -ENXIO if it is going already.
+ */
+int loop_copy_close_for_good(struct loop_copy *lc)
+{
+	int err = 0;
+
+	mutex_lock(&lc->disk->open_mutex);
+	if (lc->gone)
+		err = -ENXIO;
+	else if (disk_openers(lc->disk))
+		err = -EBUSY;
+	else
+		lc->gone = true;
+	mutex_unlock(&lc->disk->open_mutex);
+	return err;
+}
+
+static sector_t sectors_of(const struct loop_copy *lc, u32 block)
+{
+	return round_down(loop_copy_file_size(&lc->file), (loff_t)block) >>
+	       SECTOR_SHIFT;
+}
+
+static int check_block(struct loop_copy *lc, u32 *block)
+{
+	u32 least = loop_copy_file_block(&lc->file);
+
+	if (!*block)
+		*block = least;
+	if (!is_power_of_2(*block) || *block < least || *block > PAGE_SIZE)
+		return -EINVAL;
+	return 0;
+}
+
+static int alloc_disk(struct loop_copy *lc, u32 block)
+{
+	struct inode *inode = file_inode(lc->file.meta);
+	u32 fs_block = max(block, min_t(u32, i_blocksize(inode), PAGE_SIZE));
+	bool punches = lc->file.meta->f_op->fallocate;
+	struct compat_limits lim = {
+		.logical = block,
+		.physical = fs_block,
+		.max_sectors = LOOP_COPY_MAX_SECTORS,
+		.dma_alignment = loop_copy_file_memory(&lc->file) - 1,
+		.discard_granularity = punches ? fs_block : 0,
+		.discard_sectors = punches ? UINT_MAX >> SECTOR_SHIFT : 0,
+		.zeroes_sectors = punches ? UINT_MAX >> SECTOR_SHIFT : 0,
+		.write_cache = true,
+		.stable_writes = compat_file_stable_writes(lc->file.data),
+	};
+
+	lc->disk = compat_alloc_disk(&lc->tag_set, &lim, lc);
+	if (IS_ERR(lc->disk))
+		return PTR_ERR(lc->disk);
+	snprintf(lc->disk->disk_name, DISK_NAME_LEN, "loopc%u", lc->number);
+	lc->disk->fops = &loop_copy_fops;
+	lc->disk->private_data = lc;
+	if (!(lc->flags & LOOP_COPY_PARTSCAN))
+		set_bit(GD_SUPPRESS_PART_SCAN, &lc->disk->state);
+	set_capacity(lc->disk, sectors_of(lc, block));
+	set_disk_ro(lc->disk, lc->flags & LOOP_COPY_READ_ONLY);
+	return 0;
+}
+
+static int init_tags(struct loop_copy *lc)
+{
+	lc->tag_set.ops = &loop_copy_mq_ops;
+	lc->tag_set.nr_hw_queues = 1;
+	lc->tag_set.queue_depth = LOOP_COPY_DEPTH;
+	lc->tag_set.numa_node = NUMA_NO_NODE;
+	lc->tag_set.cmd_size = sizeof(struct loop_copy_cmd);
+	lc->tag_set.flags = BLK_MQ_F_SHOULD_MERGE | BLK_MQ_F_BLOCKING |
+			    BLK_MQ_F_STACKING | BLK_MQ_F_NO_SCHED_BY_DEFAULT;
+	return blk_mq_alloc_tag_set(&lc->tag_set);
+}
+
+static int add_provider(struct loop_copy *lc, u32 block)
+{
+	u32 fs_block = i_blocksize(file_inode(lc->file.meta));
+	struct blk_copy_limits lim = {
+		.max_bytes = LOOP_COPY_MAX_BYTES,
+		.granularity = block,
+		.optimal = lc->file.shares ? max(block, fs_block) : block,
+	};
+
+	lc->provider = blk_copy_register(lc->disk, &loop_copy_ops, &lim);
+	return PTR_ERR_OR_ZERO(lc->provider);
+}
+
+static int start(struct loop_copy *lc, u32 block)
+{
+	int err;
+
+	lc->wq = alloc_workqueue("loopc%u", WQ_UNBOUND | WQ_MEM_RECLAIM, 0,
+				 lc->number);
+	if (!lc->wq)
+		return -ENOMEM;
+	err = add_provider(lc, block);
+	if (err)
+		goto no_provider;
+	err = device_add_disk(NULL, lc->disk, disk_groups);
+	if (!err)
+		return 0;
+	blk_copy_unregister(lc->provider);
+no_provider:
+	destroy_workqueue(lc->wq);
+	return err;
+}
+
+static int build(struct loop_copy *lc, u32 block)
+{
+	int err = check_block(lc, &block);
+
+	if (err)
+		return err;
+	err = init_tags(lc);
+	if (err)
+		return err;
+	err = alloc_disk(lc, block);
+	if (err)
+		goto no_disk;
+	err = start(lc, block);
+	if (!err)
+		return 0;
+	put_disk(lc->disk);
+no_disk:
+	blk_mq_free_tag_set(&lc->tag_set);
+	return err;
+}
+
+/**
+ * loop_copy_create() - attach a file as a disk
+ * @call: what the caller wants, with flags checked
+ * @number: of the disk
+ *
+ * Return: the disk, or an error pointer.
+ */
+struct loop_copy *loop_copy_create(const struct loop_copy_attach *call,
+				   unsigned int number)
+{
+	struct loop_copy *lc = kzalloc(sizeof(*lc), GFP_KERNEL);
+	int err;
+
+	if (!lc)
+		return ERR_PTR(-ENOMEM);
+	lc->number = number;
+	lc->flags = call->flags;
+	err = loop_copy_file_open(&lc->file, call->fd, call->flags);
+	if (err)
+		goto no_file;
+	err = build(lc, call->block_size);
+	if (!err)
+		return lc;
+	loop_copy_file_close(&lc->file);
+no_file:
+	kfree(lc);
+	return ERR_PTR(err);
+}
+
+/**
+ * loop_copy_destroy() - remove a disk that cannot be opened any more
+ * @lc: the disk, which is freed
+ */
+void loop_copy_destroy(struct loop_copy *lc)
+{
+	del_gendisk(lc->disk);
+	blk_copy_unregister(lc->provider);
+	destroy_workqueue(lc->wq);
+	put_disk(lc->disk);
+	blk_mq_free_tag_set(&lc->tag_set);
+	loop_copy_file_close(&lc->file);
+	kfree(lc);
+}
+
+/**
+ * loop_copy_resize() - give a disk the size of its file
+ * @lc: the disk
+ *
+ * Return: 0.
+ */
+int loop_copy_resize(struct loop_copy *lc)
+{
+	u32 block = queue_logical_block_size(lc->disk->queue);
+
+	set_capacity_and_notify(lc->disk, sectors_of(lc, block));
+	return 0;
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The file below a disk: opening, what it can do. Takes no locks of its own.
+ */
+#include <linux/cred.h>
+#include <linux/file.h>
+#include <linux/magic.h>
+#include <linux/pagemap.h>
+#include <linux/stat.h>
+#include <linux/swap.h>
+
+#include "loop-copy.h"
+
+static bool get_dio(struct file *file, struct kstat *stat)
+{
+	return !vfs_getattr(&file->f_path, stat, STATX_DIOALIGN,
+			    AT_STATX_SYNC_AS_STAT) &&
+	       stat->result_mask & STATX_DIOALIGN;
+}
+
+/* Without a word from the file system, a sector is tried. */
+static u32 dio_align(struct file *file)
+{
+	struct kstat stat;
+
+	if (!get_dio(file, &stat))
+		return SECTOR_SIZE;
+	return stat.dio_offset_align ? max_t(u32, SECTOR_SIZE,
+					     stat.dio_offset_align) : 0;
+}
+
+static struct file *reopen(struct file *passed, int flags)
+{
+	return dentry_open(&passed->f_path, flags | O_LARGEFILE,
+			   current_cred());
+}
+
+static int open_data(struct loop_copy_file *f, struct file *passed, int mode,
+		     bool buffered)
+{
+	/* An update of the access time would block where NOWAIT is promised. */
+	int flags = mode | O_NOATIME;
+
+	if (!buffered) {
+		f->data = reopen(passed, flags | O_DIRECT);
+		if (!IS_ERR(f->data)) {
+			u32 align = dio_align(f->data);
+
+			f->direct = true;
+			if (align && align <= PAGE_SIZE)
+				return 0;
+			fput(f->data);
+		} else if (PTR_ERR(f->data) != -EINVAL) {
+			goto failed;
+		}
+	}
+	f->direct = false;
+	f->data = reopen(passed, flags);
+	if (!IS_ERR(f->data))
+		return 0;
+failed:
+	mode = PTR_ERR(f->data);
+	f->data = NULL;
+	return mode;
+}
+
+static int check_passed(struct file *passed, u32 flags)
+{
+	struct inode *inode = file_inode(passed);
+	fmode_t need = flags & LOOP_COPY_READ_ONLY ? FMODE_READ :
+						     FMODE_READ | FMODE_WRITE;
+
+	if (!S_ISREG(inode->i_mode))
+		return -EINVAL;
+	/* The descriptor is the authority: no more than it allows. */
+	if ((passed->f_mode & need) != need)
+		return -EBADF;
+	if (IS_SWAPFILE(inode))
+		return -ETXTBSY;
+	if (!passed->f_op->read_iter || (!(flags & LOOP_COPY_READ_ONLY) &&
+					 !passed->f_op->write_iter))
+		return -EINVAL;
+	return 0;
+}
+
+static void learn(struct loop_copy_file *f)
+{
+	const struct file_operations *op = f->data->f_op;
+
+	/* btrfs waits for the inode lock of a direct read even under NOWAIT. */
+	f->nowait = f->direct && f->data->f_mode & FMODE_NOWAIT &&
+		    file_inode(f->data)->i_sb->s_magic != BTRFS_SUPER_MAGIC;
+	f->shares = op->remap_file_range || op->copy_file_range;
+	/*
+	 * A time stamp update makes a NOWAIT write fail about once a jiffy;
+	 * loop_copy_file_touch() does it instead.
+	 */
+	spin_lock(&f->data->f_lock);
+	f->data->f_mode |= FMODE_NOCMTIME;
+	spin_unlock(&f->data->f_lock);
+	/* Memory for the page cache must not be got by writing to us. */
+	f->gfp = mapping_gfp_mask(f->data->f_mapping);
+	mapping_set_gfp_mask(f->data->f_mapping,
+			     f->gfp & ~(__GFP_IO | __GFP_FS));
+}
+
+/**
+ * loop_copy_file_open() - open the file below a disk
+ * @f: zeroed; on error nothing has to be closed
+ * @fd: the caller's descriptor
+ * @flags: LOOP_COPY_*
+ *
+ * Return: 0 or a negative error.
+ */
+int loop_copy_file_open(struct loop_copy_file *f, int fd, u32 flags)
+{
+	int mode = flags & LOOP_COPY_READ_ONLY ? O_RDONLY : O_RDWR;
+	struct file *passed = fget(fd);
+	int err;
+
+	if (!passed)
+		return -EBADF;
+	err = check_passed(passed, flags);
+	if (err)
+		goto out;
+	f->meta = reopen(passed, mode);
+	if (IS_ERR(f->meta)) {
+		err = PTR_ERR(f->meta);
+		goto out;
+	}
+	err = open_data(f, passed, mode, flags & LOOP_COPY_BUFFERED);
+	if (err)
+		fput(f->meta);
+	else
+		learn(f);
+out:
+	fput(passed);
+	return err;
+}
+
+/**
+ * loop_copy_file_close() - close it again
+ * @f: the file
+ */
+void loop_copy_file_close(struct loop_copy_file *f)
+{
+	loop_copy_file_touch(f);
+	mapping_set_gfp_mask(f->data->f_mapping, f->gfp);
+	fput(f->data);
+	fput(f->meta);
+}
+
+/**
+ * loop_copy_file_block() - the smallest block that a disk can have
+ * @f: the file
+ *
+ * Return: bytes.
+ */
+u32 loop_copy_file_block(const struct loop_copy_file *f)
+{
+	return f->direct ? dio_align(f->data) : SECTOR_SIZE;
+}
+
+/**
+ * loop_copy_file_memory() - the alignment of memory
+ * @f: the file
+ *
+ * Return: bytes.
+ */
+u32 loop_copy_file_memory(const struct loop_copy_file *f)
+{
+	struct kstat stat;
+
+	if (!f->direct || !get_dio(f->data, &stat))
+		return SECTOR_SIZE;
+	return clamp_t(u32, stat.dio_mem_align, 4, PAGE_SIZE);
+}
+
+/**
+ * loop_copy_file_touch() - give the file the time stamp its writes left out
+ * @f: the file
+ */
+void loop_copy_file_touch(struct loop_copy_file *f)
+{
+	if (!READ_ONCE(f->written))
+		return;
+	WRITE_ONCE(f->written, false);
+	file_start_write(f->meta);
+	file_update_time(f->meta);
+	file_end_write(f->meta);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * loop-copy: the parts and how they fit.
+ *
+ *   main.c     loading and unloading
+ *   control.c  the control device; which disks there are
+ *   disk.c     a disk: making, removing, its attributes
+ *   file.c     the file below: opening, what it can do, its size
+ *   io.c       reads and writes: at once where that does not block
+ *   work.c     what may block: flush, discard, zeroes, copies
+ *
+ * Lock order, outermost first:
+ *
+ *   loop_copy_lock         attach, detach, resize, removal (control.c)
+ *   gendisk.open_mutex     the block layer's; protects .used, .gone
+ *
+ * Requests take no lock of ours. They go through the file system below, as any
+ * program's I/O on the file does.
+ */
+#ifndef LOOP_COPY_H
+#define LOOP_COPY_H
+
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/list.h>
+#include <linux/workqueue.h>
+
+#include "../compat/copy.h"
+#include "../blk-copy/api.h"
+#include "../uapi/loop-copy.h"
+
+#undef pr_fmt
+#define pr_fmt(fmt) "loop-copy: " fmt
+
+/**
+ * struct loop_copy_file - the file below a disk
+ * @data: for reads, writes and copies; with direct I/O if @direct. Writes
+ *	through it leave the time stamp alone.
+ * @meta: the same file for everything else, through the page cache
+ * @direct: direct I/O is used
+ * @nowait: a request can be tried where it arrives
+ * @shares: its file system may share extents instead of copying them
+ * @written: there were writes since the time stamp was set
+ * @gfp: of its page cache before it was attached
+ */
+struct loop_copy_file {
+	struct file *data;
+	struct file *meta;
+	bool direct;
+	bool nowait;
+	bool shares;
+	bool written;
+	gfp_t gfp;
+};
+
+/**
+ * struct loop_copy - a disk
+ * @node: list of all, under loop_copy_lock
+ * @number: n of loopcn
+ * @flags: LOOP_COPY_*
+ * @file: the file below
+ * @disk: the disk
+ * @tag_set: its queue
+ * @wq: for requests that may block
+ * @provider: at blk-copy
+ * @remove: for what goes away by itself
+ * @used: it was opened for writing or exclusively; under disk->open_mutex
+ * @gone: it cannot be opened any more; under disk->open_mutex
+ */
+struct loop_copy {
+	struct list_head node;
+	unsigned int number;
+	u32 flags;
+	struct loop_copy_file file;
+	struct gendisk *disk;
+	struct blk_mq_tag_set tag_set;
+	struct workqueue_struct *wq;
+	struct blk_copy_provider *provider;
+	struct work_struct remove;
+	bool used;
+	bool gone;
+};
+
+/**
+ * struct loop_copy_cmd - beside each request
+ * @iocb: of the I/O that is under way
+ * @work: when it may block
+ * @bvec: its memory, if the request has several bios
+ * @refs: submission and completion of the I/O
+ * @ret: what it has returned
+ * @done: bytes of the request that are done
+ * @buffered: direct I/O is not possible for it
+ * @write_begun: holds the file system's freeze protection
+ */
+struct loop_copy_cmd {
+	struct kiocb iocb;
+	struct work_struct work;
+	struct bio_vec *bvec;
+	atomic_t refs;
+	long ret;
+	u32 done;
+	bool buffered;
+	bool write_begun;
+};
+
+static inline struct loop_copy *loop_copy_of(struct request *rq)
+{
+	return rq->q->queuedata;
+}
+
+/* file.c */
+int loop_copy_file_open(struct loop_copy_file *f, int fd, u32 flags);
+void loop_copy_file_close(struct loop_copy_file *f);
+u32 loop_copy_file_block(const struct loop_copy_file *f);
+u32 loop_copy_file_memory(const struct loop_copy_file *f);
+void loop_copy_file_touch(struct loop_copy_file *f);
+
+static inline loff_t loop_copy_file_size(const struct loop_copy_file *f)
+{
+	return i_size_read(file_inode(f->meta));
+}
+
+/* disk.c */
+struct loop_copy *loop_copy_create(const struct loop_copy_attach *call,
+				   unsigned int number);
+int loop_copy_close_for_good(struct loop_copy *lc);
+void loop_copy_destroy(struct loop_copy *lc);
+int loop_copy_resize(struct loop_copy *lc);
+
+/* control.c */
+void loop_copy_removed(struct loop_copy *lc);
+int loop_copy_control_init(void);
+void loop_copy_control_exit(void);
+
+/* io.c */
+bool loop_copy_rw_inline(struct loop_copy *lc, struct request *rq);
+void loop_copy_rw(struct loop_copy *lc, struct request *rq);
+
+/* work.c */
+void loop_copy_work(struct work_struct *work);
+
+#endif

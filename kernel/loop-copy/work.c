@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What may block: flush, discard, zeroes, copies, and reads and writes that
+ * could not be done at once. All of it by workers, which have a rescuer, so
+ * that memory can be freed by writing to a disk of ours. Takes no locks.
+ */
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/sched/mm.h>
+
+#include "loop-copy.h"
+
+/* What is copied before somebody is asked whether to go on. */
+#define SHARED_CHUNK	(64 << 20)
+#define COPIED_CHUNK	(8 << 20)
+
+static int flush(struct loop_copy *lc)
+{
+	loop_copy_file_touch(&lc->file);
+	return vfs_fsync_range(lc->file.meta, 0, LLONG_MAX, 1);
+}
+
+static int allocate(struct loop_copy *lc, struct request *rq, int mode)
+{
+	return vfs_fallocate(lc->file.meta, mode | FALLOC_FL_KEEP_SIZE,
+			     (loff_t)blk_rq_pos(rq) << SECTOR_SHIFT,
+			     blk_rq_bytes(rq));
+}
+
+static int write_zeroes(struct loop_copy *lc, struct request *rq)
+{
+	if (rq->cmd_flags & REQ_NOUNMAP)
+		return allocate(lc, rq, FALLOC_FL_ZERO_RANGE);
+	return allocate(lc, rq, FALLOC_FL_PUNCH_HOLE);
+}
+
+/* One file to the other, or within one. */
+static ssize_t copy_chunk(struct loop_copy *src, struct loop_copy *dst,
+			  struct blk_copy_op *op)
+{
+	u64 chunk = dst->file.shares ? SHARED_CHUNK : COPIED_CHUNK;
+
+	return vfs_copy_file_range(src->file.data, op->src + op->done,
+				   dst->file.data, op->dst + op->done,
+				   min(chunk, op->len - op->done), 0);
+}
+
+static int copy(struct loop_copy *dst, struct blk_copy_op *op)
+{
+	struct loop_copy *src = op->src_disk->private_data;
+	u32 block = queue_logical_block_size(dst->disk->queue);
+	ssize_t ret = 0;
+
+	WRITE_ONCE(dst->file.written, true);
+	while (op->done < op->len) {
+		if (blk_copy_cancelled(op)) {
+			ret = -EINTR;
+			break;
+		}
+		ret = copy_chunk(src, dst, op);
+		if (ret <= 0)
+			break;
+		op->done += ret;
+		cond_resched();
+	}
+	if (op->done == op->len)
+		return 0;
+	/* Half a block is not done. */
+	op->done = rounddown(op->done, block);
+	if ((ret == -EXDEV || ret == -EINVAL) && !op->done)
+		return -EOPNOTSUPP;
+	/* Nothing at all is the end of a file that has shrunk. */
+	return ret ?: -EIO;
+}
+
+static int handle(struct loop_copy *lc, struct request *rq)
+{
+	struct blk_copy_op *op;
+
+	switch (req_op(rq)) {
+	case REQ_OP_FLUSH:
+		return flush(lc);
+	case REQ_OP_DISCARD:
+		return allocate(lc, rq, FALLOC_FL_PUNCH_HOLE);
+	case REQ_OP_WRITE_ZEROES:
+		return write_zeroes(lc, rq);
+	case REQ_OP_DRV_OUT:
+		op = blk_copy_rq_op(rq);
+		op->error = copy(lc, op);
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+/**
+ * loop_copy_work() - do what may block
+ * @work: of the request
+ */
+void loop_copy_work(struct work_struct *work)
+{
+	struct loop_copy_cmd *cmd = container_of(work, struct loop_copy_cmd,
+						 work);
+	struct request *rq = blk_mq_rq_from_pdu(cmd);
+	unsigned int flags = current->flags & PF_LOCAL_THROTTLE;
+	struct loop_copy *lc = loop_copy_of(rq);
+	unsigned int noio = memalloc_noio_save();
+
+	/* Writers to us must not be throttled for what others have dirtied. */
+	current->flags |= PF_LOCAL_THROTTLE;
+	switch (req_op(rq)) {
+	case REQ_OP_READ:
+	case REQ_OP_WRITE:
+		loop_copy_rw(lc, rq);
+		break;
+	default:
+		blk_mq_end_request(rq, errno_to_blk_status(handle(lc, rq)));
+		break;
+	}
+	current->flags = (current->flags & ~PF_LOCAL_THROTTLE) | flags;
+	memalloc_noio_restore(noio);
+}

@@ -1,0 +1,192 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# test: loop-copy as a disk: shared extents, files on it, discard, read-only, resize, partitions, block size, autoclear
+# needs: jq filefrag fio mkfs.xfs mkfs.ext4 e2fsck xfs_repair sfdisk blkdiscard fstrim
+# timeout: 300
+# mem: 3G
+# debug: yes
+set -eu -o pipefail
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
+# shellcheck source=tests/vm/copy-lib.sh
+. tests/vm/copy-lib.sh
+
+mnt=/run/upper
+mkdir -p "$mnt"
+
+used() { echo $(($(stat -c '%b' "$1") * 512)); }
+free_on() { df --output=avail -B1 "$1" | tail -n 1; }
+
+test_shares() {
+	lb_step "a copy shares extents"
+	local before after
+	cp_fill "$disk" 0 $((8 * mib))
+	sync "$dir/a.img"
+	before=$(free_on "$dir")
+	blk-copy "$disk" "$disk:32m" 8m
+	sync "$dir/a.img"
+	after=$(free_on "$dir")
+	cp_same "$disk" 0 "$disk" $((32 * mib)) $((8 * mib))
+	((before - after < 256 * 1024)) || lb_fail "8 MiB copied took $((before - after)) bytes"
+	filefrag -v "$dir/a.img" | grep -q shared || lb_fail "no shared extents: $(filefrag -v "$dir/a.img")"
+	# Writing one side leaves the other alone.
+	sum=$(cp_sum "$disk" 0 $((8 * mib)))
+	cp_fill "$disk" $((32 * mib)) $mib
+	[ "$(cp_sum "$disk" 0 $((8 * mib)))" = "$sum" ] || lb_fail "the source has changed"
+	# Odd sectors cannot be shared, and are copied all the same.
+	blk-copy "$disk:512" "$disk:49153k" 100k
+	cp_same "$disk" 512 "$disk" $((49153 * 1024)) $((100 * 1024))
+}
+
+test_two_disks() {
+	lb_step "from one file to another"
+	local other
+	truncate -s 64M "$dir/b.img"
+	other=$(cp_loop "$dir/b.img")
+	blk-copy "$disk" "$other:1m" 8m
+	cp_same "$disk" 0 "$other" $mib $((8 * mib))
+	[ "$(cp_attr "$other" offloaded)" = $((8 * mib)) ] || lb_fail "offloaded is $(cp_attr "$other" offloaded)"
+	cp_loop_detach "$other"
+	# On another file system nothing can be shared.
+	truncate -s 16M "$ext4/c.img"
+	other=$(cp_loop "$ext4/c.img")
+	must_fail "no driver copies" blk-copy "$disk" "$other" 8m
+	blk-copy --emulate=auto "$disk" "$other" 8m
+	cp_same "$disk" 0 "$other" 0 $((8 * mib))
+	blk-copy "$other" "$other:8m" 8m
+	cp_same "$disk" 0 "$other" $((8 * mib)) $((8 * mib))
+	cp_loop_detach "$other"
+}
+
+test_discard() {
+	lb_step "discard and zeroes give space back"
+	local before
+	before=$(used "$dir/a.img")
+	blkdiscard -o 0 -l $((4 * mib)) "$disk"
+	blkdiscard -z -o $((4 * mib)) -l $((4 * mib)) "$disk"
+	# Zeroing may keep what it had.
+	((before - $(used "$dir/a.img") >= 4 * mib)) || lb_fail "no space came back"
+	[ "$(cp_sum "$disk" 0 $((8 * mib)))" = "$(head -c $((8 * mib)) /dev/zero | sha256sum)" ] || lb_fail "not zeros"
+}
+
+fsck_upper() { # TYPE
+	case $1 in
+	ext4) e2fsck -fn "$disk" ;;
+	xfs) xfs_repair -n "$disk" ;;
+	esac >/run/fsck 2>&1 || { tail -n 20 /run/fsck; lb_fail "the $1 is not clean"; }
+}
+
+test_files() { # TYPE
+	lb_step "$1 on it, fio with verification"
+	case $1 in
+	ext4) mkfs.ext4 -q -F "$disk" ;;
+	xfs) mkfs.xfs -q -f "$disk" ;;
+	esac
+	mount "$disk" "$mnt"
+	must_fail "in use" blk-copy "$disk" "$disk:32m" 1m
+	must_fail "busy" blk-copy loop detach "$disk"
+	fio --name=v --directory="$mnt" --numjobs=2 --size=4m --rw=randrw --bsrange=512-64k --ioengine=io_uring --iodepth=8 \
+		--direct=1 --fsync=32 --verify=crc32c --verify_fatal=1 --minimal --output=/run/fio || {
+		cat /run/fio
+		lb_fail "fio found wrong data"
+	}
+	dd if=/dev/urandom of="$mnt/f" bs=64k count=32 conv=fsync status=none
+	sum=$(sha256sum <"$mnt/f")
+	rm "$mnt"/v.*
+	fstrim "$mnt"
+	umount "$mnt"
+	fsck_upper "$1"
+	# The same file, as another disk.
+	cp_loop_detach "$disk"
+	disk=$(cp_loop "$dir/a.img")
+	mount "$disk" "$mnt"
+	[ "$(sha256sum <"$mnt/f")" = "$sum" ] || lb_fail "the file has changed"
+	umount "$mnt"
+}
+
+test_partitions() {
+	lb_step "partitions, and copies in and between them"
+	cp_loop_detach "$disk"
+	dd if=/dev/zero of="$dir/a.img" bs=1M count=1 conv=notrunc status=none
+	printf 'label: gpt\nstart=2048, size=65536\nstart=67584, size=65536\n' | sfdisk -q "$dir/a.img" >/dev/null
+	disk=$(cp_loop "$dir/a.img")
+	[ ! -e "${disk}p1" ] || lb_fail "partitions were looked for"
+	cp_loop_detach "$disk"
+	disk=$(cp_loop -P "$dir/a.img")
+	[ -b "${disk}p2" ] || lb_fail "no ${disk}p2"
+	cp_fill "${disk}p1" 0 $((2 * mib))
+	blk-copy "${disk}p1" "${disk}p2:4m" 2m
+	cp_same "${disk}p1" 0 "${disk}p2" $((4 * mib)) $((2 * mib))
+	cp_same "${disk}p1" 0 "$disk" $((33 * mib + 4 * mib)) $((2 * mib))
+	# Within the disk, but not within the partition.
+	must_fail "ends at" blk-copy "${disk}p1" "${disk}p2:31m" 2m
+	# Two names of the same bytes.
+	must_fail "overlap" blk-copy "${disk}:1m" "${disk}p1" 1m
+	cp_loop_detach "$disk"
+}
+
+test_forms() {
+	lb_step "read-only, block size, resize, autoclear, list"
+	disk=$(cp_loop -r "$dir/a.img")
+	must_fail "" dd if=/dev/zero of="$disk" bs=4k count=1 oflag=direct status=none
+	must_fail "" blockdev --setrw "$disk"
+	must_fail "read-only|not permitted" blk-copy "$disk" "$disk:8m" 1m
+	cp_loop_detach "$disk"
+	must_fail "Invalid" blk-copy loop attach -b 768 "$dir/a.img"
+	must_fail "Invalid" blk-copy loop attach /dev/null
+	must_fail "no disk of loop-copy" blk-copy loop detach /dev/vda
+	must_fail "No such device" blk-copy loop detach /dev/loopc77
+	disk=$(cp_loop -b 4k "$dir/a.img")
+	[ "$(blockdev --getss "$disk")" = 4096 ] || lb_fail "the block size is $(blockdev --getss "$disk")"
+	must_fail "multiples" blk-copy "$disk" "$disk:8m" 2k
+	truncate -s $((128 * mib + 5000)) "$dir/a.img"
+	blk-copy loop resize "$disk"
+	[ "$(blockdev --getsize64 "$disk")" = $((128 * mib + 4096)) ] || lb_fail "$(blockdev --getsize64 "$disk") bytes"
+	[ "$(blk-copy loop list --json | jq -r '.[0] | [.name, .file, .block_size, .direct] | @csv')" = \
+		"\"$disk\",\"$dir/a.img\",4096,true" ] || lb_fail "$(blk-copy loop list --json)"
+	must_fail "in use" rmmod loop-copy
+	cp_loop_detach "$disk"
+	disk=$(cp_loop --autoclear "$dir/a.img")
+	dd if="$disk" of=/dev/null bs=4k count=1 status=none
+	[ -b "$disk" ] || lb_fail "it went away because somebody looked"
+	dd if=/dev/zero of="$disk" bs=4k count=1 status=none conv=notrunc
+	for _ in {1..100}; do
+		[ -b "$disk" ] || break
+		sleep 0.1
+	done
+	[ ! -b "$disk" ] || lb_fail "it did not go away"
+	[ "$(blk-copy loop list --json)" = "[]" ] || lb_fail "$(blk-copy loop list)"
+}
+
+test_buffered() {
+	lb_step "without direct I/O"
+	local tmp
+	tmp=$(lb_scratch 64 tmpfs)
+	truncate -s 32M "$tmp/t.img"
+	disk=$(cp_loop "$tmp/t.img")
+	cp_fill "$disk" 0 $((2 * mib))
+	blk-copy "$disk" "$disk:8m" 2m
+	cp_same "$disk" 0 "$disk" $((8 * mib)) $((2 * mib))
+	cp_loop_detach "$disk"
+	umount "$tmp"
+}
+
+cp_load loop-copy
+dir=$(lb_scratch 400 xfs)
+ext4=$(lb_scratch 100 ext4)
+truncate -s 96M "$dir/a.img"
+disk=$(cp_loop "$dir/a.img")
+test_shares
+test_two_disks
+test_discard
+truncate -s 400M "$dir/a.img"
+blk-copy loop resize "$disk"
+test_files ext4
+test_files xfs
+test_partitions
+test_forms
+test_buffered
+umount "$dir" "$ext4"
+cp_unload loop-copy
