@@ -101,6 +101,10 @@ private:
     void apply(Request &request);
     void apply_discard(const Range &range);
     void apply_error(Request &request);
+    void acquire_copy(Request &request, const Op &op);
+    void check_copy(Request &request);
+    void adopt_rest_of_copy(const Op &op, std::uint64_t copied);
+    bool read_until_it_works(const Op &op, Range range, AlignedBuffer &seen);
     void check_read(Request &request);
     void adopt_failed_write(Request &request);
     void mismatch(const Op &op, std::span<const std::byte> seen, std::uint64_t offset);

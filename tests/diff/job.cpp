@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -28,7 +29,14 @@ void poison(std::span<std::byte> data)
 
 bool is_optional(OpKind kind)
 {
-    return changes_data(kind) && kind != OpKind::write && kind != OpKind::write_fua;
+    return changes_data(kind) && kind != OpKind::write && kind != OpKind::write_fua && kind != OpKind::copy;
+}
+
+// The smallest range around both.
+Range united(const Range &a, const Range &b)
+{
+    const std::uint64_t from = std::min(a.offset, b.offset);
+    return {from, std::max(a.end(), b.end()) - from};
 }
 
 } // namespace
@@ -145,6 +153,10 @@ void Job::acquire(Request &request, const Op &op)
     request.lock.reset();
     if (op.kind == OpKind::flush)
         return;
+    if (op.kind == OpKind::copy) {
+        acquire_copy(request, op);
+        return;
+    }
     const Range range = phase_.direct ? op.range : op.range.widened(page, shared_.target.size());
     while (true) {
         if (op.kind == OpKind::read)
@@ -158,16 +170,50 @@ void Job::acquire(Request &request, const Op &op)
     }
 }
 
+// Both ranges or none, so that no two jobs wait for each other.
+void Job::acquire_copy(Request &request, const Op &op)
+{
+    const std::uint64_t unit = phase_.direct ? sector_size : page;
+    const Range to = op.range.widened(unit, shared_.target.size());
+    const Range from = op.source.widened(unit, shared_.target.size());
+    const bool one = to.overlaps(from);
+    const Range first = one ? united(to, from) : to;
+    while (true) {
+        request.lock = in_flight_ ? shared_.locks.try_lock(first, LockMode::exclusive)
+                                  : shared_.locks.lock(first, LockMode::exclusive);
+        if (request.lock && one)
+            return;
+        if (request.lock) {
+            request.source_lock = shared_.locks.try_lock(from, LockMode::shared);
+            // What is in doubt goes to the destination as it is, so nobody may settle it meanwhile.
+            if (request.source_lock && shared_.model.in_doubt(op.source)) {
+                request.source_lock.reset();
+                request.source_lock = shared_.locks.try_lock(from, LockMode::exclusive);
+            }
+            if (request.source_lock)
+                return;
+            request.lock.reset();
+        }
+        if (in_flight_)
+            reap();
+        else
+            std::this_thread::yield();
+    }
+}
+
 void Job::complete(Request &request)
 {
     records_.push_back({request.op, request.started, shared_.clock++, request.error, phase_.direct});
     if (!shared_.failed) {
-        if (request.error)
+        if (request.op.kind == OpKind::copy)
+            check_copy(request);
+        else if (request.error)
             apply_error(request);
         else
             apply(request);
     }
     request.lock.reset();
+    request.source_lock.reset();
     idle_.push_back(&request);
 }
 
@@ -191,8 +237,69 @@ void Job::apply(Request &request)
         shared_.model.zero(range);
         break;
     case OpKind::flush:
+    case OpKind::copy:
         break;
     }
+}
+
+// The count of a copy is right whether it failed or not, and nothing else has changed.
+void Job::check_copy(Request &request)
+{
+    const Op &op = request.op;
+    const std::uint64_t copied = request.copied;
+    if (op.source.overlaps(op.range)) {
+        if (request.error != EINVAL || copied)
+            shared_.fail(fmt::format("{}: overlaps, and was not refused (error {}, {} bytes)", describe(op),
+                                     request.error, copied),
+                         op.range.offset);
+        return;
+    }
+    if (copied > op.range.length || copied % sector_size || (!request.error && copied != op.range.length)) {
+        shared_.fail(fmt::format("{}: error {} and {} bytes", describe(op), request.error, copied), op.range.offset);
+        return;
+    }
+    if (request.error && !shared_.options.tolerated.contains(request.error)) {
+        shared_.fail(fmt::format("{}: {}", describe(op), std::strerror(request.error)), op.range.offset);
+        return;
+    }
+    if (copied)
+        shared_.model.copy({op.source.offset, copied}, op.range.offset);
+    if (request.error)
+        adopt_rest_of_copy(op, copied);
+}
+
+// Each sector that does not count as copied is what it was, or what the copy would have put there.
+void Job::adopt_rest_of_copy(const Op &op, std::uint64_t copied)
+{
+    const Range rest{op.range.offset + copied, op.range.length - copied};
+    const Range source{op.source.offset + copied, rest.length};
+    AlignedBuffer seen(rest.length);
+    if (!read_until_it_works(op, source, seen))
+        return;
+    // Settles what was in doubt of the source.
+    if (const auto bad = shared_.model.check(source, seen.span(0, rest.length))) {
+        mismatch(op, seen.span(0, rest.length), *bad - source.offset + rest.offset);
+        return;
+    }
+    if (!read_until_it_works(op, rest, seen))
+        return;
+    const auto content = seen.span(0, rest.length);
+    if (const auto bad = shared_.model.adopt(rest, content, shared_.model.data(source)))
+        mismatch(op, content, *bad);
+}
+
+// What is below may take a while to recover.
+bool Job::read_until_it_works(const Op &op, Range range, AlignedBuffer &seen)
+{
+    for (int attempt = 0; attempt < adopt_attempts; attempt++) {
+        const ssize_t got = ::pread(shared_.target.fd(phase_.direct), seen.data(), range.length,
+                                    static_cast<off_t>(range.offset));
+        if (got == static_cast<ssize_t>(range.length))
+            return true;
+        std::this_thread::sleep_for(adopt_pause);
+    }
+    shared_.fail(describe(op) + ": failed, and its range stays unreadable", range.offset);
+    return false;
 }
 
 void Job::apply_discard(const Range &range)
@@ -223,18 +330,11 @@ void Job::adopt_failed_write(Request &request)
 {
     const Op op = request.op;
     AlignedBuffer seen(op.range.length);
-    for (int attempt = 0; attempt < adopt_attempts; attempt++) {
-        const ssize_t got = ::pread(shared_.target.fd(phase_.direct), seen.data(), op.range.length,
-                                    static_cast<off_t>(op.range.offset));
-        if (got == static_cast<ssize_t>(op.range.length)) {
-            const auto content = seen.span(0, op.range.length);
-            if (const auto bad = shared_.model.adopt(op.range, content, request.payload()))
-                mismatch(op, content, *bad);
-            return;
-        }
-        std::this_thread::sleep_for(adopt_pause);
-    }
-    shared_.fail(describe(op) + ": failed, and its range stays unreadable", op.range.offset);
+    if (!read_until_it_works(op, op.range, seen))
+        return;
+    const auto content = seen.span(0, op.range.length);
+    if (const auto bad = shared_.model.adopt(op.range, content, request.payload()))
+        mismatch(op, content, *bad);
 }
 
 void Job::check_read(Request &request)

@@ -42,6 +42,9 @@ void add_workload_options(CLI::App &app, Arguments &a)
     app.add_option("--cluster-size", w.cluster_size, "what operations are aligned to now and then")
         ->transform(CLI::AsSizeValue(false))
         ->check(CLI::Range(512, 1 << 30));
+    app.add_option("--block-size", w.block_size, "what all operations are aligned to")
+        ->transform(CLI::AsSizeValue(false))
+        ->check(CLI::IsMember({512, 1024, 2048, 4096}));
     app.add_option("--min-size", w.min_size, "smallest operation")->transform(CLI::AsSizeValue(false));
     app.add_option("--max-size,--size", w.max_size, "largest operation")->transform(CLI::AsSizeValue(false));
     app.add_option("--from", w.area.offset, "leave everything before this offset alone")
@@ -51,6 +54,9 @@ void add_workload_options(CLI::App &app, Arguments &a)
     app.add_option("--windows", w.windows, "number of places to work in (0: everywhere)");
     app.add_option("--window-size", w.window_size, "size of each")->transform(CLI::AsSizeValue(false));
     app.add_option("--hot-spots", w.hot_spots, "number of places that are hit often");
+    app.add_option("--copies", w.mix.back(), "share of copies, beside those of --mix");
+    app.add_option("--emulate", w.emulate_percent, "of copies, the share in percent by reading and writing")
+        ->check(CLI::Range(0, 100));
     app.add_option("--mix", a.mix, "shares of read,write,discard,zero,flush")->delimiter(',')->expected(5);
 }
 
@@ -125,7 +131,9 @@ void catch_signals()
 
 int run(Arguments &a)
 {
-    const BlockTarget target(a.device);
+    BlockTarget target(a.device);
+    if (a.run.workload.mix.back())
+        target.enable_copies();
     a.run.workload.device_size = target.size();
     validate(a.run.workload);
     set_area(a.run.workload);

@@ -74,6 +74,12 @@ private:
             return target_.allocate(allocate_mode(request.op.kind), request.op.range);
         case OpKind::flush:
             return target_.flush();
+        case OpKind::copy: {
+            const Op &op = request.op;
+            const copy::Outcome outcome = target_.copy(op.source, op.range.offset, op.emulate);
+            request.copied = outcome.done;
+            return outcome.error;
+        }
         }
         return EINVAL;
     }
@@ -96,8 +102,9 @@ public:
 
     bool start(Request &request) override
     {
-        // The two ioctls have no io_uring form in the oldest kernel; they run while others are on their way.
-        if (request.op.kind == OpKind::discard || request.op.kind == OpKind::zero_out)
+        // These ioctls have no io_uring form in the oldest kernel; they run while others are on their way.
+        if (request.op.kind == OpKind::discard || request.op.kind == OpKind::zero_out ||
+            request.op.kind == OpKind::copy)
             return synchronous_.start(request);
         io_uring_sqe *entry = ::io_uring_get_sqe(&ring_);
         if (!entry)
@@ -152,6 +159,7 @@ void Request::prepare(const Op &next)
 {
     op = next;
     error = 0;
+    copied = 0;
     const std::size_t needed = op.memory_offset + op.range.length;
     if (buffer.size() < needed)
         buffer = AlignedBuffer(needed);

@@ -22,8 +22,10 @@ struct Request {
     AlignedBuffer buffer;
     std::vector<iovec> vectors;
     std::optional<RangeLock::Held> lock;
+    std::optional<RangeLock::Held> source_lock;
     std::uint64_t started = 0;
     int error = 0;
+    std::uint64_t copied = 0; // by a copy, whether it failed or not
 
     std::span<std::byte> payload() { return buffer.span(op.memory_offset, op.range.length); }
 

@@ -122,6 +122,37 @@ TEST_CASE("a correct disk passes, in every way of access")
     CHECK(content(scratch.disk()) == content(scratch.model()));
 }
 
+TEST_CASE("copies pass too, overlapping ones by being refused")
+{
+    const Scratch scratch;
+    auto o = options(16);
+    o.workload.mix.back() = 40;
+    o.jobs = GENERATE(1U, 4U);
+    o.engine = GENERATE(Engine::sync, Engine::uring);
+    o.buffered_percent = GENERATE(0U, 50U);
+    bool equal = false;
+    const std::string report = run(scratch, o, equal);
+    INFO(report);
+    CHECK(equal);
+    CHECK(content(scratch.disk()) == content(scratch.model()));
+}
+
+TEST_CASE("a copy carries doubts with it")
+{
+    const Scratch scratch;
+    Model model(scratch.model(), disk_size);
+    const auto old = sector_of({1, 1, 1, 8});
+    const std::array<std::byte, sector_size> zeros{};
+    model.write({4096, sector_size}, old);
+    model.doubt({4096, sector_size});
+    model.write({8192, sector_size}, sector_of({1, 1, 2, 16}));
+    model.copy({4096, sector_size}, 8192);
+    CHECK_FALSE(model.check({4096, sector_size}, old));
+    CHECK_FALSE(model.check({8192, sector_size}, zeros));
+    model.copy({4096, sector_size}, 8192);
+    CHECK(model.check({8192, sector_size}, zeros) == 8192);
+}
+
 TEST_CASE("a seed repeats a run of one job")
 {
     const Scratch first;

@@ -37,6 +37,8 @@ const char *to_string(OpKind kind)
         return "zero-range";
     case OpKind::flush:
         return "flush";
+    case OpKind::copy:
+        return "copy";
     }
     return "?";
 }
@@ -48,8 +50,14 @@ bool changes_data(OpKind kind)
 
 std::string describe(const Op &op)
 {
-    return fmt::format("job {} op {} {} {}+{} (sectors {}..{})", op.job, op.number, to_string(op.kind), op.range.offset,
-                       op.range.length, op.range.offset / sector_size, op.range.end() / sector_size);
+    std::string text =
+        fmt::format("job {} op {} {} {}+{} (sectors {}..{})", op.job, op.number, to_string(op.kind), op.range.offset,
+                    op.range.length, op.range.offset / sector_size, op.range.end() / sector_size);
+    if (op.kind == OpKind::copy)
+        text += fmt::format(" from {} (sectors {}..{}){}", op.source.offset, op.source.offset / sector_size,
+                            op.source.end() / sector_size,
+                            op.emulate == copy::Emulate::always ? " emulated" : "");
+    return text;
 }
 
 Terrain::Terrain(const WorkloadOptions &o)
@@ -93,8 +101,10 @@ OpKind Workload::pick_kind()
         constexpr std::array ways{OpKind::zero_out, OpKind::punch_hole, OpKind::zero_range};
         return ways[random_.below(ways.size())];
     }
-    default:
+    case 4:
         return OpKind::flush;
+    default:
+        return OpKind::copy;
     }
 }
 
@@ -102,7 +112,7 @@ OpKind Workload::pick_kind()
 std::uint64_t Workload::pick_unit()
 {
     const auto dice = random_.below(100);
-    return dice < 50 ? sector_size : dice < 75 ? page : options_.cluster_size;
+    return dice < 50 ? options_.block_size : dice < 75 ? page : options_.cluster_size;
 }
 
 Range Workload::pick_range(std::uint64_t length)
@@ -130,7 +140,20 @@ Op Workload::next()
     op.vectors = static_cast<std::uint32_t>(random_.percent(30) ? random_.between(2, 8) : 1);
     if (op.kind == OpKind::flush)
         op.range = {};
+    if (op.kind == OpKind::copy)
+        add_source(op);
     return op;
+}
+
+// As long as the destination; now and then the two overlap, which has to be refused.
+void Workload::add_source(Op &op)
+{
+    const Range &area = options_.area;
+    op.source = pick_range(op.range.length);
+    op.source.length = op.range.length;
+    op.source.offset = std::min(op.source.offset, area.end() - op.range.length);
+    if (options_.emulate_percent && random_.percent(options_.emulate_percent))
+        op.emulate = copy::Emulate::always;
 }
 
 } // namespace liveblk::test

@@ -10,6 +10,9 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <cerrno>
+#include <cstddef>
+#include <vector>
 
 namespace liveblk::test {
 
@@ -76,6 +79,27 @@ int BlockTarget::allocate(int mode, Range range) const
 int BlockTarget::flush() const
 {
     return ::fsync(buffered_.get()) ? errno : 0;
+}
+
+void BlockTarget::enable_copies()
+{
+    if (is_device_)
+        copier_.emplace();
+}
+
+copy::Outcome BlockTarget::copy(Range source, std::uint64_t destination, copy::Emulate emulate) const
+{
+    if (copier_)
+        return copier_->copy(buffered_.get(), source.offset, buffered_.get(), destination, source.length, emulate);
+    if (source.overlaps({destination, source.length}))
+        return {.error = EINVAL};
+    std::vector<std::byte> data(source.length);
+    if (::pread(buffered_.get(), data.data(), data.size(), static_cast<off_t>(source.offset)) !=
+            static_cast<ssize_t>(data.size()) ||
+        ::pwrite(buffered_.get(), data.data(), data.size(), static_cast<off_t>(destination)) !=
+            static_cast<ssize_t>(data.size()))
+        return {.error = EIO};
+    return {.done = source.length};
 }
 
 int BlockTarget::write_back(Range range) const

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #pragma once
 
+#include "copier.hpp"
 #include "lib/unique_fd.hpp"
 #include "range.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace liveblk::test {
@@ -26,6 +28,10 @@ public:
     int allocate(int mode, Range range) const;
     int flush() const;
 
+    // Lets copy() be used. On a regular file it reads and writes.
+    void enable_copies();
+    copy::Outcome copy(Range source, std::uint64_t destination, copy::Emulate emulate) const;
+
     // Brings what the page cache holds of a range to the device, without a flush.
     int write_back(Range range) const;
 
@@ -38,6 +44,7 @@ private:
     UniqueFd direct_;
     std::uint64_t size_ = 0;
     bool is_device_ = false;
+    std::optional<copy::Copier> copier_;
 };
 
 } // namespace liveblk::test

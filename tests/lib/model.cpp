@@ -100,6 +100,15 @@ void Model::zero(Range range)
     settle(range);
 }
 
+void Model::copy(Range source, std::uint64_t destination)
+{
+    std::memcpy(content_.data() + destination, content_.data() + source.offset, source.length);
+    settle({destination, source.length});
+    for (std::uint64_t at = 0; at < source.length; at += sector_size)
+        if (doubtful((source.offset + at) / sector_size))
+            doubt({destination + at, sector_size});
+}
+
 void Model::doubt(Range range)
 {
     for (std::uint64_t s = range.offset / sector_size; s < range.end() / sector_size; s++)

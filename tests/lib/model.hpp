@@ -46,6 +46,9 @@ public:
     void write(Range range, std::span<const std::byte> data);
     void zero(Range range);
 
+    // Makes what is at destination what source is, doubts included; the two do not overlap.
+    void copy(Range source, std::uint64_t destination);
+
     // Each sector is from now on what it was or zeros.
     void doubt(Range range);
     bool in_doubt(Range range) const;
