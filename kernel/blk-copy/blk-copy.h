@@ -30,12 +30,19 @@
 #include <linux/blkdev.h>
 #include <linux/list.h>
 #include <linux/refcount.h>
+#include <linux/sched/signal.h>
 
 #include "../compat/copy.h"
 #include "api.h"
 
 #undef pr_fmt
 #define pr_fmt(fmt) "blk-copy: " fmt
+
+/*
+ * How often a waiting caller looks for signals. A wait that signals interrupt is
+ * interrupted by io_uring's notifications as well, which are none.
+ */
+#define BLK_COPY_POLL (HZ / 10)
 
 /* The most that is read and written in one go. */
 #define BLK_COPY_BUFFER	(1 << 20)

@@ -19,7 +19,6 @@
 #include <linux/lockdep.h>
 #include <linux/overflow.h>
 #include <linux/pagemap.h>
-#include <linux/sched/signal.h>
 
 #include "blk-copy.h"
 
@@ -214,7 +213,7 @@ static int copy_locked(struct blk_copy_request *req)
 	int err = 0;
 
 	while (!err && req->done < req->len) {
-		if (signal_pending(current))
+		if (task_sigpending(current))
 			err = -EINTR;
 		else
 			err = check_again(req);

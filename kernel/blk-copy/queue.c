@@ -19,6 +19,20 @@ static enum rq_end_io_ret piece_ends(struct request *rq, blk_status_t status)
 	return RQ_END_IO_FREE;
 }
 
+static void wait(struct blk_copy_op *op)
+{
+	long left;
+
+	do {
+		left = wait_for_completion_killable_timeout(&op->complete,
+							    BLK_COPY_POLL);
+	} while (!left && !task_sigpending(current));
+	if (left > 0)
+		return;
+	WRITE_ONCE(op->cancelled, true);
+	wait_for_completion_io(&op->complete);
+}
+
 /**
  * blk_copy_execute() - send a piece through a queue and wait for it
  * @q: of the disk that it goes to
@@ -41,10 +55,7 @@ int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op)
 	rq->end_io = piece_ends;
 	rq->end_io_data = op;
 	blk_execute_rq_nowait(rq, false);
-	if (wait_for_completion_interruptible(&op->complete)) {
-		WRITE_ONCE(op->cancelled, true);
-		wait_for_completion_io(&op->complete);
-	}
+	wait(op);
 	return op->error;
 }
 EXPORT_SYMBOL_GPL(blk_copy_execute);

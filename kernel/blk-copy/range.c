@@ -72,10 +72,16 @@ static bool may_go(const struct blk_copy_span *span)
  */
 int blk_copy_lock_span(struct blk_copy_span *span)
 {
+	long left;
+
 	spin_lock(&blk_copy_ranges_lock);
 	list_add_tail(&span->node, &blk_copy_ranges);
 	spin_unlock(&blk_copy_ranges_lock);
-	if (!wait_event_interruptible(blk_copy_ranges_wait, may_go(span)))
+	do {
+		left = wait_event_killable_timeout(blk_copy_ranges_wait,
+						   may_go(span), BLK_COPY_POLL);
+	} while (!left && !task_sigpending(current));
+	if (left > 0)
 		return 0;
 	blk_copy_unlock_span(span);
 	return -EINTR;
