@@ -6,7 +6,7 @@
 # mem: 4G
 # icount: yes
 #
-# Environment: COPY_MIB, what is copied on XFS (1024).
+# Environment: LIVEBLK_COPY_MIB, what is copied on XFS (1024).
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
@@ -40,7 +40,7 @@ at_least() { # RATIO AIM WHAT
 }
 
 bench_shared() {
-	local size=${COPY_MIB:-1024} disk copy dd before after
+	local size=${LIVEBLK_COPY_MIB:-1024} disk copy dd before after
 	lb_step "$size MiB on XFS"
 	truncate -s $((size * 2))M "$bench_xfs/big.img"
 	fill_mib "$bench_xfs/big.img" "$size"
@@ -60,7 +60,7 @@ bench_shared() {
 }
 
 bench_plain() {
-	local size=$((${COPY_MIB:-1024} / 4)) disk copy dd
+	local size=$((${LIVEBLK_COPY_MIB:-1024} / 4)) disk copy dd
 	lb_step "$size MiB on ext4"
 	truncate -s $((size * 2))M "$1/big.img"
 	fill_mib "$1/big.img" $((size * 2))

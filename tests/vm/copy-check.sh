@@ -6,7 +6,7 @@
 # mem: 3G
 # debug: yes
 #
-# Environment: LIVEBLK_SEED, the seed of the first run, each further one counts one up; COPY_OPS, operations in all
+# Environment: LIVEBLK_SEED, the seed of the first run, each further one counts one up; LIVEBLK_COPY_OPS, operations in all
 # (default 100,000, 40 times that with LIVEBLK_FULL=1, a tenth on a debug kernel).
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
@@ -20,7 +20,7 @@ seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
 ops=100000
 [ "${LIVEBLK_FULL:-0}" != 1 ] || ops=4000000
 [ ! -e /sys/kernel/debug/kmemleak ] || ops=10000
-ops=${COPY_OPS:-$ops}
+ops=${LIVEBLK_COPY_OPS:-$ops}
 runs=10
 done_ops=0
 
@@ -31,7 +31,7 @@ check() { # DEVICE NAME [OPTION]...
 	out=$(blk-difftest "$device" --model "$models/model" --seed "$seed" --ops $((ops / runs)) --copies 40 \
 		--mix 25,25,7,9,1 --strict --discard zeros "$@" 2>&1) || {
 		echo "$out"
-		lb_fail "$name: to repeat: LIVEBLK_SEED=$seed COPY_OPS=$ops"
+		lb_fail "$name: to repeat: LIVEBLK_SEED=$seed LIVEBLK_COPY_OPS=$ops"
 	}
 	echo "$out"
 	rm "$models/model"
@@ -46,7 +46,7 @@ on_loop() { # FILE-SYSTEM [OPTION]...
 	dir=$(lb_scratch 300 "$fs")
 	truncate -s 24M "$dir/disk"
 	device=$(cp_loop "$dir/disk")
-	check "$device" "loop-copy on $fs" --max-size 128k --cluster-size 4k --jobs 3 "$@"
+	check "$device" "loop-copy on $fs" --max-size 32k --cluster-size 4k "$@"
 	cp_loop_detach "$device"
 	umount "$dir"
 }
@@ -56,16 +56,16 @@ on_null() { # WHAT VALUES [OPTION]...
 	shift 2
 	# shellcheck disable=SC2086 # words on purpose
 	device=$(cp_null check size=16 $values)
-	check "$device" "null-copy, $what" --max-size 128k --cluster-size 4k "$@"
+	check "$device" "null-copy, $what" --max-size 32k --cluster-size 4k "$@"
 	cp_null_remove check
 }
 
 cp_load loop-copy null-copy
 models=$(lb_scratch 64 tmpfs)
-on_loop xfs
+on_loop xfs --jobs 3
 on_loop btrfs --jobs 2
-on_loop ext4
-on_loop tmpfs
+on_loop ext4 --jobs 3
+on_loop tmpfs --jobs 3
 on_null "one queue" "" --jobs 4
 on_null "four queues" "submit_queues=4 hw_queue_depth=16" --jobs 4
 on_null "copies in pieces of three sectors" "copy_max_bytes=1536" --jobs 3 --emulate 50

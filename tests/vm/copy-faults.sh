@@ -34,7 +34,7 @@ test_injected() {
 	# The fault is in the third MiB of the destination: what the driver has been given at once ends after 1536 bytes.
 	count=$(failed_copy "$disk" "$disk:16m" 8m)
 	[ "$count" = 1536 ] || lb_fail "$count bytes are said to be copied"
-	copy-old-or-new "$disk" $((16 * mib)) /run/old /run/new "$count" | grep "2048 old, 0 new" || lb_fail "more than that was copied"
+	copy-old-or-new "$disk" $((16 * mib)) /run/old /run/new "$count" | grep "2048 blocks old, 0 new" || lb_fail "more than that was copied"
 	[ "$(cp_attr "$disk" failed)" = 1 ] || lb_fail "failed is $(cp_attr "$disk" failed)"
 	cp_fault faulty clear
 	# Pieces of 1 MiB: two are done before the one with the fault.
