@@ -6,6 +6,7 @@
 #ifndef BLK_COPY_API_H
 #define BLK_COPY_API_H
 
+#include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/completion.h>
 #include <linux/workqueue.h>
@@ -54,6 +55,7 @@ struct blk_copy_request {
  * @dst: byte offset on @dst_disk
  * @len: bytes
  * @depth: how many disks above have handed this on
+ * @private: as registered
  * @done: the driver sets it: bytes copied, from the beginning on
  * @error: of a queued piece, set by the driver: 0 or a negative error
  * @cancelled: nobody wants more of it; see blk_copy_cancelled()
@@ -66,6 +68,7 @@ struct blk_copy_op {
 	u64 dst;
 	u64 len;
 	unsigned int depth;
+	void *private;
 	u64 done;
 	int error;
 	bool cancelled;
@@ -77,11 +80,13 @@ struct blk_copy_op {
  * @max_bytes: most of one piece
  * @granularity: offsets and lengths are multiples of it; a power of two
  * @optimal: the same for what is copied best; a power of two
+ * @private: the driver's, for its functions
  */
 struct blk_copy_limits {
 	u64 max_bytes;
 	u32 granularity;
 	u32 optimal;
+	void *private;
 };
 
 /**
@@ -104,14 +109,25 @@ struct blk_copy_ops {
 
 int blk_copy(struct blk_copy_request *req);
 void blk_copy_submit(struct blk_copy_request *req);
+bool blk_copy_possible(struct block_device *src, struct block_device *dst);
 
 struct blk_copy_provider *blk_copy_register(struct gendisk *disk,
 					    const struct blk_copy_ops *ops,
 					    const struct blk_copy_limits *lim);
 void blk_copy_unregister(struct blk_copy_provider *provider);
 
+/* For drivers whose disk changes hands, as device-mapper's do. */
+struct blk_copy_provider *
+blk_copy_register_idle(struct gendisk *disk, const struct blk_copy_ops *ops,
+		       const struct blk_copy_limits *lim);
+void blk_copy_activate(struct blk_copy_provider *provider);
+void blk_copy_pause(struct blk_copy_provider *provider);
+
 /* For drivers with a queue: the piece as a request in it. */
 int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op);
+
+/* For drivers without one: the piece in a worker. */
+int blk_copy_call(struct blk_copy_op *op, int (*fn)(struct blk_copy_op *op));
 
 static inline struct blk_copy_op *blk_copy_rq_op(struct request *rq)
 {

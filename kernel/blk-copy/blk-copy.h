@@ -29,7 +29,6 @@
 
 #include <linux/blkdev.h>
 #include <linux/list.h>
-#include <linux/refcount.h>
 #include <linux/sched/signal.h>
 
 #include "../compat/copy.h"
@@ -48,18 +47,25 @@
 #define BLK_COPY_BUFFER	(1 << 20)
 
 /**
+ * enum blk_copy_state - what becomes of copies
+ * @BLK_COPY_IDLE: they are none of this driver's business
+ * @BLK_COPY_ACTIVE: it does them
+ * @BLK_COPY_PAUSED: they wait
+ */
+enum blk_copy_state { BLK_COPY_IDLE, BLK_COPY_ACTIVE, BLK_COPY_PAUSED };
+
+/**
  * struct blk_copy_provider - a disk whose driver can copy
- * @node: list of all, under blk_copy_providers_lock and RCU
+ * @node: list of all, under blk_copy_providers_lock
  * @disk: the disk
  * @ops: its driver
  * @limits: of its driver
  * @max_bytes: what the administrator allows, at most @limits.max_bytes
- * @users: pieces under way, and one for being registered
- * @released: @users is zero
+ * @state: under blk_copy_providers_lock
+ * @users: pieces under way, and those who look
  * @offloaded: bytes that the driver has copied
  * @emulated: bytes that were read and written
  * @failed: pieces that ended with an error
- * @rcu: for freeing
  */
 struct blk_copy_provider {
 	struct list_head node;
@@ -67,12 +73,11 @@ struct blk_copy_provider {
 	const struct blk_copy_ops *ops;
 	struct blk_copy_limits limits;
 	u64 max_bytes;
-	refcount_t users;
-	struct completion released;
+	enum blk_copy_state state;
+	atomic_t users;
 	atomic64_t offloaded;
 	atomic64_t emulated;
 	atomic64_t failed;
-	struct rcu_head rcu;
 };
 
 /**
@@ -105,6 +110,7 @@ struct blk_copy_buffer {
 
 /* provider.c */
 struct blk_copy_provider *blk_copy_get(struct gendisk *disk);
+struct blk_copy_provider *blk_copy_get_wait(struct gendisk *disk);
 void blk_copy_put(struct blk_copy_provider *provider);
 
 /* range.c */

@@ -87,13 +87,15 @@ static bool reaches(const struct blk_copy_provider *p,
 static int offload_pinned(struct blk_copy_provider *dst_p,
 			  struct blk_copy_op *op)
 {
-	struct blk_copy_provider *src_p = blk_copy_get(op->src_disk);
+	struct blk_copy_provider *src_p = dst_p;
 	int err = -EOPNOTSUPP;
 
+	if (op->src_disk != op->dst_disk)
+		src_p = blk_copy_get(op->src_disk);
 	if (src_p && src_p->ops == dst_p->ops && reaches(dst_p, op) &&
 	    fits(src_p, op) && fits(dst_p, op))
 		err = dst_p->ops->copy(op);
-	if (src_p)
+	if (src_p && src_p != dst_p)
 		blk_copy_put(src_p);
 	return err;
 }
@@ -109,13 +111,10 @@ static int offload(const struct blk_copy_request *req,
 		.dst = on_disk(req->dst, req->dst_pos + req->done),
 		.len = len,
 		.depth = req->depth,
+		.private = p->limits.private,
 	};
-	int err;
+	int err = offload_pinned(p, &op);
 
-	*done = 0;
-	if (!p || req->flags & BLK_COPY_NO_OFFLOAD)
-		return -EOPNOTSUPP;
-	err = offload_pinned(p, &op);
 	if (WARN_ON_ONCE(op.done > op.len))
 		return -EIO;
 	*done = op.done;
@@ -126,27 +125,55 @@ static int offload(const struct blk_copy_request *req,
 static void count(struct blk_copy_provider *p, atomic64_t *which, u64 done,
 		  int err)
 {
-	if (!p)
-		return;
 	atomic64_add(done, which);
 	if (err && err != -EINTR)
 		atomic64_inc(&p->failed);
 }
 
-static int copy_piece(struct blk_copy_request *req,
-		      struct blk_copy_provider *p, u64 len,
+static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
+{
+	struct blk_copy_provider *p;
+	int err;
+
+	*done = 0;
+	if (req->flags & BLK_COPY_NO_OFFLOAD)
+		return -EOPNOTSUPP;
+	p = blk_copy_get_wait(req->dst->bd_disk);
+	if (IS_ERR_OR_NULL(p))
+		return p ? PTR_ERR(p) : -EOPNOTSUPP;
+	err = offload(req, p, len, done);
+	if (err != -EOPNOTSUPP || *done)
+		count(p, &p->offloaded, *done, err);
+	blk_copy_put(p);
+	req->offloaded += *done;
+	return err;
+}
+
+/*
+ * Holds no provider meanwhile: one that is to be paused must not wait for what
+ * some other device does.
+ */
+static int emulate(struct blk_copy_request *req, struct blk_copy_buffer *buf,
+		   u64 *done)
+{
+	int err = blk_copy_emulate(req, buf, done);
+	struct blk_copy_provider *p = blk_copy_get(req->dst->bd_disk);
+
+	if (!p)
+		return err;
+	count(p, &p->emulated, *done, err);
+	blk_copy_put(p);
+	return err;
+}
+
+static int copy_piece(struct blk_copy_request *req, u64 len,
 		      struct blk_copy_buffer *buf)
 {
 	u64 done;
-	int err = offload(req, p, len, &done);
+	int err = try_offload(req, len, &done);
 
-	if (err == -EOPNOTSUPP && !done && req->flags & BLK_COPY_EMULATE) {
-		err = blk_copy_emulate(req, buf, &done);
-		count(p, p ? &p->emulated : NULL, done, err);
-	} else {
-		req->offloaded += done;
-		count(p, p ? &p->offloaded : NULL, done, err);
-	}
+	if (err == -EOPNOTSUPP && !done && req->flags & BLK_COPY_EMULATE)
+		err = emulate(req, buf, &done);
 	req->done += done;
 	return err;
 }
@@ -170,8 +197,7 @@ static int drop(struct block_device *bdev, u64 pos, u64 len)
 					     (pos + len - 1) >> PAGE_SHIFT);
 }
 
-static int copy_coherent(struct blk_copy_request *req,
-			 struct blk_copy_provider *p, u64 len,
+static int copy_coherent(struct blk_copy_request *req, u64 len,
 			 struct blk_copy_buffer *buf)
 {
 	struct address_space *mapping = compat_bdev_mapping(req->dst);
@@ -185,26 +211,26 @@ static int copy_coherent(struct blk_copy_request *req,
 	if (!err)
 		err = drop(req->dst, dst, len);
 	if (!err)
-		err = copy_piece(req, p, len, buf);
+		err = copy_piece(req, len, buf);
 	/* A page that is dirty now was written after what was copied. */
 	drop(req->dst, dst, len);
 	up_write(&mapping->invalidate_lock);
 	return err;
 }
 
-/* The next piece, as large as whoever is likely to copy it takes. */
-static int copy_some(struct blk_copy_request *req, struct blk_copy_buffer *buf)
+/* As much of the rest as whoever is likely to copy it takes at once. */
+static u64 piece(const struct blk_copy_request *req)
 {
-	struct blk_copy_provider *p = blk_copy_get(req->dst->bd_disk);
+	struct blk_copy_provider *p = NULL;
 	u64 len = BLK_COPY_BUFFER;
-	int err;
 
-	if (p && !(req->flags & BLK_COPY_NO_OFFLOAD))
+	if (!(req->flags & BLK_COPY_NO_OFFLOAD))
+		p = blk_copy_get(req->dst->bd_disk);
+	if (p) {
 		len = max_t(u64, len, READ_ONCE(p->max_bytes));
-	err = copy_coherent(req, p, min(len, req->len - req->done), buf);
-	if (p)
 		blk_copy_put(p);
-	return err;
+	}
+	return min(len, req->len - req->done);
 }
 
 static int copy_locked(struct blk_copy_request *req)
@@ -218,7 +244,7 @@ static int copy_locked(struct blk_copy_request *req)
 		else
 			err = check_again(req);
 		if (!err)
-			err = copy_some(req, &buf);
+			err = copy_coherent(req, piece(req), &buf);
 		cond_resched();
 	}
 	blk_copy_free_buffer(&buf);
@@ -264,6 +290,28 @@ int blk_copy(struct blk_copy_request *req)
 	return err;
 }
 EXPORT_SYMBOL_GPL(blk_copy);
+
+/**
+ * blk_copy_possible() - whether there is a driver that copies at the moment
+ * @src: source
+ * @dst: destination
+ *
+ * Return: true if it makes sense to ask for it.
+ */
+bool blk_copy_possible(struct block_device *src, struct block_device *dst)
+{
+	struct blk_copy_provider *p = blk_copy_get(dst->bd_disk);
+	struct blk_copy_op op = { .src_disk = src->bd_disk,
+				  .dst_disk = dst->bd_disk };
+	bool possible;
+
+	if (!p)
+		return false;
+	possible = reaches(p, &op) && READ_ONCE(p->max_bytes);
+	blk_copy_put(p);
+	return possible;
+}
+EXPORT_SYMBOL_GPL(blk_copy_possible);
 
 static void copy_work(struct work_struct *work)
 {

@@ -24,8 +24,6 @@ static void __exit blk_copy_exit(void)
 {
 	blk_copy_control_exit();
 	destroy_workqueue(blk_copy_wq);
-	/* Lists of providers may yet be read by nobody's callers. */
-	rcu_barrier();
 }
 
 module_init(blk_copy_init);

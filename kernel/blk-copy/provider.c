@@ -2,32 +2,28 @@
 /*
  * Which driver copies for which disk.
  *
- * Locks: blk_copy_providers_lock, a leaf, for changes of the list; it is read
- * under RCU.
+ * A disk of device-mapper changes hands: the table that is suspended and the one
+ * that replaces it each have a provider. The new one is idle until it takes
+ * over, and the old one paused, so that copies wait for one or the other.
+ *
+ * Locks: blk_copy_providers_lock, a leaf.
  */
 #include <linux/export.h>
-#include <linux/rculist.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/wait_bit.h>
 
 #include "blk-copy.h"
 
 static DEFINE_SPINLOCK(blk_copy_providers_lock);
 static LIST_HEAD(blk_copy_providers);
+static DECLARE_WAIT_QUEUE_HEAD(blk_copy_providers_wait);
 
-/**
- * blk_copy_register() - announce that a driver copies for a disk
- * @disk: the disk; alive until blk_copy_unregister()
- * @ops: functions; alive as long
- * @lim: limits
- *
- * Before device_add_disk() for a disk that has blk_copy_attr_group.
- * Context: may sleep. Return: what is to be given to blk_copy_unregister(), or
- * an error pointer.
- */
-struct blk_copy_provider *blk_copy_register(struct gendisk *disk,
-					    const struct blk_copy_ops *ops,
-					    const struct blk_copy_limits *lim)
+static struct blk_copy_provider *new_provider(struct gendisk *disk,
+					      const struct blk_copy_ops *ops,
+					      const struct blk_copy_limits *lim,
+					      enum blk_copy_state state)
 {
 	struct blk_copy_provider *p;
 
@@ -43,14 +39,87 @@ struct blk_copy_provider *blk_copy_register(struct gendisk *disk,
 	p->ops = ops;
 	p->limits = *lim;
 	p->max_bytes = lim->max_bytes;
-	refcount_set(&p->users, 1);
-	init_completion(&p->released);
+	p->state = state;
 	spin_lock(&blk_copy_providers_lock);
-	list_add_tail_rcu(&p->node, &blk_copy_providers);
+	list_add_tail(&p->node, &blk_copy_providers);
 	spin_unlock(&blk_copy_providers_lock);
 	return p;
 }
+
+/**
+ * blk_copy_register() - announce that a driver copies for a disk
+ * @disk: the disk; alive until blk_copy_unregister()
+ * @ops: functions; alive as long
+ * @lim: limits
+ *
+ * Before device_add_disk() for a disk that has blk_copy_attr_group.
+ * Context: may sleep. Return: what is to be given to blk_copy_unregister(), or
+ * an error pointer.
+ */
+struct blk_copy_provider *blk_copy_register(struct gendisk *disk,
+					    const struct blk_copy_ops *ops,
+					    const struct blk_copy_limits *lim)
+{
+	return new_provider(disk, ops, lim, BLK_COPY_ACTIVE);
+}
 EXPORT_SYMBOL_GPL(blk_copy_register);
+
+/**
+ * blk_copy_register_idle() - announce that a driver may take over a disk
+ * @disk: the disk; alive until blk_copy_unregister()
+ * @ops: functions; alive as long
+ * @lim: limits
+ *
+ * Nothing comes of it before blk_copy_activate().
+ * Context: may sleep. Return: as blk_copy_register().
+ */
+struct blk_copy_provider *
+blk_copy_register_idle(struct gendisk *disk, const struct blk_copy_ops *ops,
+		       const struct blk_copy_limits *lim)
+{
+	return new_provider(disk, ops, lim, BLK_COPY_IDLE);
+}
+EXPORT_SYMBOL_GPL(blk_copy_register_idle);
+
+static void set_state(struct blk_copy_provider *p, enum blk_copy_state state)
+{
+	spin_lock(&blk_copy_providers_lock);
+	p->state = state;
+	spin_unlock(&blk_copy_providers_lock);
+	wake_up_all(&blk_copy_providers_wait);
+}
+
+static void wait_for_users(struct blk_copy_provider *p)
+{
+	wait_var_event(&p->users, !atomic_read(&p->users));
+}
+
+/**
+ * blk_copy_activate() - copies for the disk are this driver's from now on
+ * @p: from blk_copy_register_idle()
+ *
+ * Those that wait go on.
+ */
+void blk_copy_activate(struct blk_copy_provider *p)
+{
+	set_state(p, BLK_COPY_ACTIVE);
+}
+EXPORT_SYMBOL_GPL(blk_copy_activate);
+
+/**
+ * blk_copy_pause() - let copies for the disk wait
+ * @p: from blk_copy_register_idle()
+ *
+ * Waits for the pieces under way; none runs from then on until
+ * blk_copy_activate(), of this provider or of another of the same disk.
+ * Context: may sleep; I/O on the disk works.
+ */
+void blk_copy_pause(struct blk_copy_provider *p)
+{
+	set_state(p, BLK_COPY_PAUSED);
+	wait_for_users(p);
+}
+EXPORT_SYMBOL_GPL(blk_copy_pause);
 
 /**
  * blk_copy_unregister() - no more copies by the driver of a disk
@@ -64,13 +133,34 @@ EXPORT_SYMBOL_GPL(blk_copy_register);
 void blk_copy_unregister(struct blk_copy_provider *p)
 {
 	spin_lock(&blk_copy_providers_lock);
-	list_del_rcu(&p->node);
+	list_del(&p->node);
 	spin_unlock(&blk_copy_providers_lock);
-	blk_copy_put(p);
-	wait_for_completion(&p->released);
-	kfree_rcu(p, rcu);
+	wake_up_all(&blk_copy_providers_wait);
+	wait_for_users(p);
+	kfree(p);
 }
 EXPORT_SYMBOL_GPL(blk_copy_unregister);
+
+/* The active one; if there is none, *paused tells whether to wait for one. */
+static struct blk_copy_provider *find(struct gendisk *disk, bool *paused)
+{
+	struct blk_copy_provider *p, *found = NULL;
+
+	*paused = false;
+	spin_lock(&blk_copy_providers_lock);
+	list_for_each_entry(p, &blk_copy_providers, node) {
+		if (p->disk != disk)
+			continue;
+		*paused |= p->state == BLK_COPY_PAUSED;
+		if (p->state != BLK_COPY_ACTIVE)
+			continue;
+		atomic_inc(&p->users);
+		found = p;
+		break;
+	}
+	spin_unlock(&blk_copy_providers_lock);
+	return found;
+}
 
 /**
  * blk_copy_get() - the driver that copies for a disk
@@ -80,17 +170,36 @@ EXPORT_SYMBOL_GPL(blk_copy_unregister);
  */
 struct blk_copy_provider *blk_copy_get(struct gendisk *disk)
 {
-	struct blk_copy_provider *p, *found = NULL;
+	bool paused;
 
-	rcu_read_lock();
-	list_for_each_entry_rcu(p, &blk_copy_providers, node) {
-		if (p->disk == disk && refcount_inc_not_zero(&p->users)) {
-			found = p;
-			break;
-		}
-	}
-	rcu_read_unlock();
-	return found;
+	return find(disk, &paused);
+}
+
+static bool found_or_none(struct gendisk *disk, struct blk_copy_provider **p)
+{
+	bool paused;
+
+	*p = find(disk, &paused);
+	return *p || !paused;
+}
+
+/**
+ * blk_copy_get_wait() - the same, and wait while it is paused
+ * @disk: any disk
+ *
+ * Return: as blk_copy_get(); -EINTR after a signal.
+ */
+struct blk_copy_provider *blk_copy_get_wait(struct gendisk *disk)
+{
+	struct blk_copy_provider *p;
+	long left;
+
+	do {
+		left = wait_event_killable_timeout(blk_copy_providers_wait,
+						   found_or_none(disk, &p),
+						   BLK_COPY_POLL);
+	} while (!left && !task_sigpending(current));
+	return left > 0 ? p : ERR_PTR(-EINTR);
 }
 
 /**
@@ -99,6 +208,7 @@ struct blk_copy_provider *blk_copy_get(struct gendisk *disk)
  */
 void blk_copy_put(struct blk_copy_provider *p)
 {
-	if (refcount_dec_and_test(&p->users))
-		complete(&p->released);
+	/* Whoever waits may free it at once: its address is all that is used. */
+	if (atomic_dec_and_test(&p->users))
+		wake_up_var(&p->users);
 }

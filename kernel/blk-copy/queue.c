@@ -2,7 +2,8 @@
 /*
  * A piece as a request in the queue of the driver that copies it, so that
  * freezing, quiescing and removing the disk work as for any other request.
- * Nobody but that driver ever sees it. Takes no locks.
+ * Nobody but that driver ever sees it. And a piece in a worker, for drivers
+ * without a queue. Takes no locks.
  */
 #include <linux/blk-mq.h>
 #include <linux/export.h>
@@ -59,3 +60,42 @@ int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op)
 	return op->error;
 }
 EXPORT_SYMBOL_GPL(blk_copy_execute);
+
+struct blk_copy_work {
+	struct work_struct work;
+	struct blk_copy_op *op;
+	int (*fn)(struct blk_copy_op *op);
+};
+
+static void call_work(struct work_struct *work)
+{
+	struct blk_copy_work *w = container_of(work, struct blk_copy_work, work);
+
+	w->op->error = w->fn(w->op);
+	complete(&w->op->complete);
+}
+
+/**
+ * blk_copy_call() - do a piece in a worker and wait for it
+ * @op: the piece
+ * @fn: does it: sets op->done and returns 0 or a negative error
+ *
+ * Neither the credentials of the caller nor its limits are in force there. @fn
+ * should stop when blk_copy_cancelled() says so, which a signal causes.
+ *
+ * Context: may sleep. Return: what @fn has returned.
+ */
+int blk_copy_call(struct blk_copy_op *op, int (*fn)(struct blk_copy_op *op))
+{
+	struct blk_copy_work w = { .op = op, .fn = fn };
+
+	init_completion(&op->complete);
+	INIT_WORK_ONSTACK(&w.work, call_work);
+	/* Not blk_copy_wq, whose workers may all wait for this. */
+	queue_work(system_unbound_wq, &w.work);
+	wait(op);
+	flush_work(&w.work);
+	destroy_work_on_stack(&w.work);
+	return op->error;
+}
+EXPORT_SYMBOL_GPL(blk_copy_call);

@@ -20,6 +20,7 @@
  *   write.c     allocating writes, copy-on-write
  *   zero.c      discard and write-zeroes
  *   bounce.c    I/O that the store cannot do at its alignment
+ *   copy.c      copies within the image, for blk-copy
  *   format.c    the on-disk format (compiled in userspace too)
  *
  * Lock order, outermost first:
@@ -56,6 +57,7 @@
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
+#include "../blk-copy/api.h"
 #include "format.h"
 
 #define DM_MSG_PREFIX "qcow2"
@@ -227,6 +229,7 @@ enum qcow2_io_flags {
 	QCOW2_IO_FB_WRITE,	/* holds freeze protection of the store */
 	QCOW2_IO_QUEUED,	/* has been to the slow path */
 	QCOW2_IO_BOUNCE,	/* direct I/O from its own pages was refused */
+	QCOW2_IO_COPY,		/* no bio: part of a struct qcow2_copy */
 };
 
 /**
@@ -464,6 +467,7 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @pages: their memory
  * @free_pool: entries of the lists of clusters to be freed
  * @free_mutex: held by the one who waits for several entries of @free_pool
+ * @copy: provider at blk-copy, or NULL if the image is never written
  * @emergency: buffers for when there is no memory
  * @emergency_busy: a bit for each of them in use
  * @zero_bv: pages of zeros
@@ -562,6 +566,7 @@ struct qcow2_image {
 	mempool_t pages;
 	mempool_t free_pool;
 	struct mutex free_mutex;	/* waiting for several of free_pool */
+	struct blk_copy_provider *copy;
 	struct qcow2_buf emergency[QCOW2_BUF_USES];
 	unsigned long emergency_busy;
 	struct bio_vec zero_bv[QCOW2_ZERO_PAGES];
@@ -647,6 +652,8 @@ int qcow2_store_rw_buf(struct qcow2_store *st, bool write, u64 pos, void *buf,
 		       u64 len);
 int qcow2_store_flush(struct qcow2_store *st);
 void qcow2_store_touch(struct qcow2_store *st);
+int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
+		     unsigned int depth);
 int qcow2_store_extend(struct qcow2_store *st, u64 from, u64 to);
 int qcow2_store_trim(struct qcow2_store *st, u64 size);
 void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len);
@@ -767,6 +774,7 @@ void qcow2_io_put(struct qcow2_io *io);
 struct qcow2_sub *qcow2_sub_new(struct qcow2_io *io);
 void qcow2_sub_free(struct qcow2_sub *sub);
 void qcow2_sub_rw(struct qcow2_sub *sub, bool write, u64 host);
+void qcow2_sub_done(struct qcow2_sub *sub, int err);
 void qcow2_sub_undo(struct work_struct *work);
 void qcow2_io_done(struct qcow2_io *io);
 bool qcow2_misaligned(struct qcow2_image *q, struct bio *bio, u64 pos, u64 len);
@@ -778,13 +786,19 @@ enum qcow2_progress { QCOW2_GO_ON, QCOW2_PARKED };
  * struct qcow2_src - what a write takes its bytes from
  * @bio: a bio, or NULL
  * @skip: how far into @bio
- * @buf: bounce memory that begins at the write's position, or NULL; without
- *	both, zeros are written
+ * @buf: bounce memory that begins at the write's position, or NULL
+ * @copy: what the guest sees elsewhere: at guest offset @from for what is
+ *	written to @to. Without any of these, zeros are written.
+ * @from: see @copy
+ * @to: see @copy
  */
 struct qcow2_src {
 	struct bio *bio;
 	u64 skip;
 	struct qcow2_buf *buf;
+	bool copy;
+	u64 from;
+	u64 to;
 };
 
 enum qcow2_progress qcow2_write_step(struct qcow2_io *io, struct qcow2_sub *sub,
@@ -805,5 +819,12 @@ void qcow2_bounce_read(struct qcow2_io *io);
 enum qcow2_progress qcow2_bounce_write(struct qcow2_io *io, u64 end, bool zero);
 int qcow2_copy(struct qcow2_image *q, u64 from, u64 to, u64 len);
 int qcow2_fill_zero(struct qcow2_image *q, u64 to, u64 len);
+
+/* copy.c */
+int qcow2_copy_register(struct qcow2_image *q);
+void qcow2_copy_unregister(struct qcow2_image *q);
+int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len);
+void qcow2_copy_wake(struct qcow2_io *io);
+void qcow2_copy_idle(struct qcow2_io *io);
 
 #endif

@@ -24,6 +24,10 @@ static void srcu_release(struct qcow2_io *io)
  */
 void qcow2_io_queue(struct qcow2_io *io)
 {
+	if (unlikely(test_bit(QCOW2_IO_COPY, &io->flags))) {
+		qcow2_copy_wake(io);
+		return;
+	}
 	/* What only the slow path needs is not set up for every bio. */
 	if (!test_and_set_bit(QCOW2_IO_QUEUED, &io->flags)) {
 		io->pos = io->start;
@@ -83,7 +87,9 @@ void qcow2_io_put(struct qcow2_io *io)
 {
 	if (!atomic_dec_and_test(&io->pending))
 		return;
-	if (!io->error && (qcow2_io_bio(io)->bi_opf & REQ_FUA))
+	if (unlikely(test_bit(QCOW2_IO_COPY, &io->flags)))
+		qcow2_copy_idle(io);
+	else if (!io->error && (qcow2_io_bio(io)->bi_opf & REQ_FUA))
 		qcow2_flush_queue(io);
 	else
 		qcow2_io_done(io);
@@ -132,10 +138,15 @@ void qcow2_sub_free(struct qcow2_sub *sub)
 	qcow2_io_put(io);
 }
 
-static void sub_done(struct qcow2_sio *sio, int err)
+/**
+ * qcow2_sub_done() - the I/O of a part is over
+ * @sub: the part; gone afterwards
+ * @err: 0 or a negative error
+ *
+ * Context: any.
+ */
+void qcow2_sub_done(struct qcow2_sub *sub, int err)
 {
-	struct qcow2_sub *sub = container_of(sio, struct qcow2_sub, sio);
-
 	qcow2_io_error(sub->io, err);
 	if (err && sub->allocated) {
 		INIT_WORK(&sub->work, qcow2_sub_undo);
@@ -146,6 +157,11 @@ static void sub_done(struct qcow2_sio *sio, int err)
 	if (!err && sub->l2)
 		qcow2_sub_link(sub);
 	qcow2_sub_free(sub);
+}
+
+static void sub_done(struct qcow2_sio *sio, int err)
+{
+	qcow2_sub_done(container_of(sio, struct qcow2_sub, sio), err);
 }
 
 /**

@@ -502,6 +502,53 @@ void qcow2_store_touch(struct qcow2_store *st)
 	file_end_write(st->lock_file);
 }
 
+static int copy_on_device(struct qcow2_store *st, u64 from, u64 to, u64 len,
+			  unsigned int depth)
+{
+	struct blk_copy_request req = {
+		.src = st->bdev,
+		.dst = st->bdev,
+		.src_pos = from,
+		.dst_pos = to,
+		.len = len,
+		.depth = depth,
+		.flags = BLK_COPY_EMULATE,
+	};
+
+	return blk_copy(&req);
+}
+
+/**
+ * qcow2_store_copy() - copy bytes inside the store, by what is below it
+ * @st: the store
+ * @from: byte offset
+ * @to: byte offset
+ * @len: bytes; the two ranges do not overlap
+ * @depth: for blk_copy_request.depth
+ *
+ * Offsets and length are aligned to the store. Context: a worker.
+ * Return: 0; -EOPNOTSUPP if it cannot; or another negative error.
+ */
+int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
+		     unsigned int depth)
+{
+	u64 done = 0;
+	ssize_t r;
+
+	if (st->bdev)
+		return copy_on_device(st, from, to, len, depth);
+	while (done < len) {
+		r = vfs_copy_file_range(st->file, from + done, st->file,
+					to + done, len - done, 0);
+		if (r == -EXDEV || r == -EINVAL)
+			return -EOPNOTSUPP;
+		if (r <= 0)
+			return r ?: -EOPNOTSUPP;
+		done += r;
+	}
+	return 0;
+}
+
 /**
  * qcow2_store_extend() - make room at the end of a file
  * @st: a file store

@@ -129,6 +129,7 @@ static int init_resources(struct qcow2_image *q)
 
 static void destroy(struct qcow2_image *q)
 {
+	qcow2_copy_unregister(q);
 	cancel_work_sync(&q->event_work);
 	qcow2_image_forget(q);
 	qcow2_cache_exit(q);
@@ -236,6 +237,11 @@ static int qcow2_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	r = open_image(q, spec, &ti->error);
 	if (r)
 		goto bad;
+	r = qcow2_copy_register(q);
+	if (r) {
+		ti->error = "out of memory";
+		goto bad;
+	}
 	set_up_target(ti);
 	ti->private = q;
 	return 0;
@@ -316,6 +322,25 @@ static void qcow2_resume(struct dm_target *ti)
 
 	compat_disk_stable_writes(dm_table_get_md(ti->table),
 				  qcow2_store_stable(&q->store));
+	if (q->copy)
+		blk_copy_activate(q->copy);
+}
+
+/* Copies wait from here on, for this table or for the one that replaces it. */
+static void qcow2_presuspend(struct dm_target *ti)
+{
+	struct qcow2_image *q = ti->private;
+
+	if (q->copy)
+		blk_copy_pause(q->copy);
+}
+
+static void qcow2_presuspend_undo(struct dm_target *ti)
+{
+	struct qcow2_image *q = ti->private;
+
+	if (q->copy)
+		blk_copy_activate(q->copy);
 }
 
 static void qcow2_postsuspend(struct dm_target *ti)
@@ -454,6 +479,8 @@ static struct target_type qcow2_target = {
 	.end_io = qcow2_end_io,
 	.preresume = qcow2_preresume,
 	.resume = qcow2_resume,
+	.presuspend = qcow2_presuspend,
+	.presuspend_undo = qcow2_presuspend_undo,
 	.postsuspend = qcow2_postsuspend,
 	.status = qcow2_status,
 	.message = qcow2_message,

@@ -41,7 +41,21 @@ static void set_source(struct step *s, u64 len)
 
 static u64 bound(const struct step *s, u64 len)
 {
-	return s->src->bio || s->sub->buf ? len : min(len, ZERO_BYTES);
+	return s->src->bio || s->sub->buf || s->src->copy ? len :
+		min(len, ZERO_BYTES);
+}
+
+/* Puts the part's bytes where they belong; the part may be gone then. */
+static void put_data(struct step *s, u64 len, u64 host)
+{
+	u64 from = s->src->from + (s->pos - s->src->to);
+
+	if (s->src->copy) {
+		qcow2_sub_done(s->sub, qcow2_copy_guest(s->q, from, host, len));
+		return;
+	}
+	set_source(s, len);
+	qcow2_sub_rw(s->sub, true, host);
 }
 
 static bool in_place(enum qcow2_cluster_type type, u64 entry)
@@ -59,8 +73,7 @@ static u64 write_in_place(struct step *s, u64 entry)
 	      s->q->geo.cluster_bits;
 	len = min(len, READ_ONCE(s->q->limit) - host) - inside;
 	len = bound(s, min(len, s->end - s->pos));
-	set_source(s, len);
-	qcow2_sub_rw(s->sub, true, host + inside);
+	put_data(s, len, host + inside);
 	return len;
 }
 
@@ -241,8 +254,7 @@ static s64 write_new(struct step *s)
 	refcount_inc(&s->b->refs);
 	sub->l2 = s->b;
 	sub->index = s->index;
-	set_source(s, bound(s, end - s->pos));
-	qcow2_sub_rw(sub, true, sub->host + (s->pos - first));
+	put_data(s, bound(s, end - s->pos), sub->host + (s->pos - first));
 	return end - s->pos;
 }
 
@@ -281,7 +293,8 @@ static bool try_in_place(struct step *s, u64 *done)
 	enum qcow2_cluster_type type;
 	u64 entry;
 
-	if (s->sub->locked || qcow2_serialize(s->q))
+	/* A copy looks up its source, which it must not do within SRCU. */
+	if (s->sub->locked || qcow2_serialize(s->q) || s->src->copy)
 		return false;
 	s->sub->srcu = __srcu_read_lock(&s->q->srcu);
 	type = qcow2_l2_type(s->q, s->b, s->index, &entry);

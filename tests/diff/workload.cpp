@@ -138,6 +138,9 @@ Op Workload::next()
     op.range = pick_range(random_.log_uniform(options_.min_size, options_.max_size));
     op.memory_offset = static_cast<std::uint32_t>(random_.percent(30) ? random_.below(8) * sector_size : 0);
     op.vectors = static_cast<std::uint32_t>(random_.percent(30) ? random_.between(2, 8) : 1);
+    // Pieces of memory must be whole blocks.
+    if (options_.block_size > sector_size)
+        op.vectors = 1;
     if (op.kind == OpKind::flush)
         op.range = {};
     if (op.kind == OpKind::copy)

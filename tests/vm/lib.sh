@@ -33,13 +33,18 @@ lb_next() { # KIND: 0, 1, 2...
 
 lb_load() {
 	local ko
-	ko=$LIVEBLK_BUILD/modules/$(uname -r)/dm-qcow2.ko
-	[ -e "$ko" ] || lb_fail "$ko is not built"
 	modprobe dm-mod || lb_fail "dm-mod cannot be loaded"
-	insmod "$ko" || lb_fail "$ko cannot be loaded"
+	for ko in blk-copy dm-qcow2; do
+		ko=$LIVEBLK_BUILD/modules/$(uname -r)/$ko.ko
+		[ -e "$ko" ] || lb_fail "$ko is not built"
+		insmod "$ko" || lb_fail "$ko cannot be loaded"
+	done
 }
 
-lb_unload() { rmmod dm_qcow2 || lb_fail "dm-qcow2 cannot be unloaded"; }
+lb_unload() {
+	rmmod dm_qcow2 || lb_fail "dm-qcow2 cannot be unloaded"
+	rmmod blk_copy || lb_fail "blk-copy cannot be unloaded"
+}
 
 # lb_image FILE SIZE [OPTION=VALUE | -o OPTION=VALUE]...
 lb_image() {

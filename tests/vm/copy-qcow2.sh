@@ -1,0 +1,172 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# test: copies on dm-qcow2 go to its store, into clusters that are new or shared, also while tables are reloaded
+# needs: qemu-img jq dmsetup filefrag mkfs.xfs mkfs.ext4
+# timeout: 400
+# mem: 3G
+# debug: yes
+set -eu -o pipefail
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
+# shellcheck source=tests/vm/copy-lib.sh
+. tests/vm/copy-lib.sh
+
+name=copy0
+device=/dev/mapper/$name
+seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
+ops=1500
+[ "${LIVEBLK_FULL:-0}" != 1 ] || ops=200000
+[ ! -e /sys/kernel/debug/kmemleak ] || ops=400
+
+offloaded() { # ARGUMENT...: bytes that did not go through reads and writes
+	local json
+	json=$(blk-copy --json "$@") || lb_fail "blk-copy $*"
+	jq .offloaded <<<"$json"
+}
+
+test_store() { # IMAGE
+	lb_step "data, zeros, and what was never written"
+	lb_attach "$name" "$1"
+	cp_fill "$device" 0 $((4 * mib))
+	[ "$(offloaded "$device" "$device:16m" 4m)" = $((4 * mib)) ] || lb_fail "not all was offloaded"
+	cp_same "$device" 0 "$device" $((16 * mib)) $((4 * mib))
+	# Parts of clusters: over what is there, and into new ones.
+	blk-copy "$device:512" "$device:16779776" 100k
+	cp_same "$device" 512 "$device" 16779776 $((100 * 1024))
+	blk-copy "$device:512" "$device:24m" 100k
+	cp_same "$device" 512 "$device" $((24 * mib)) $((100 * 1024))
+	[ "$(cp_sum "$device" $((24 * mib + 100 * 1024)) 4096)" = "$(head -c 4096 /dev/zero | sha256sum)" ] ||
+		lb_fail "what follows in the cluster is no zeros"
+	# Nothing over something is nothing.
+	blk-copy "$device:32m" "$device:16m" 4m
+	[ "$(cp_sum "$device" $((16 * mib)) $((4 * mib)))" = "$(head -c $((4 * mib)) /dev/zero | sha256sum)" ] ||
+		lb_fail "zeros were not copied"
+	# After a snapshot the clusters of both sides are shared with it.
+	dmsetup suspend "$name"
+	[ ! -f "$1" ] || qemu-img snapshot -c before "$1"
+	dmsetup resume "$name"
+	sum=$(cp_sum "$device" 0 $((4 * mib)))
+	blk-copy "$device:1m" "$device:2m" 1m
+	blk-copy "$device:1m" "$device:40m" 1m
+	cp_same "$device" $mib "$device" $((2 * mib)) $mib
+	cp_same "$device" $mib "$device" $((40 * mib)) $mib
+	lb_detach "$name"
+	lb_check "$1"
+	[ -f "$1" ] || return 0
+	qemu-img snapshot -a before "$1"
+	lb_attach "$name" "$1"
+	[ "$(cp_sum "$device" 0 $((4 * mib)))" = "$sum" ] || lb_fail "the snapshot has changed"
+	lb_detach "$name"
+	lb_check "$1"
+}
+
+check() { # IMAGE OPTION...
+	local image=$1
+	shift
+	lb_step "random operations, seed $seed"
+	lb_attach "$name" "$image"
+	blk-difftest "$device" --model "$models/model" --seed "$seed" --ops "$ops" --copies 40 --mix 25,25,7,9,1 --jobs 3 \
+		--max-size 128k --strict --initial read "$@" 2>&1 || lb_fail "seed $seed"
+	lb_detach "$name"
+	lb_check "$image"
+	qemu-img compare -q -f raw -F qcow2 "$models/model" "$image" || lb_fail "seed $seed: the image is not what the model says"
+	rm "$models/model"
+	seed=$((seed + 1))
+}
+
+# Copies go on over suspends, over new tables, and never land in the old place.
+test_reload() { # IMAGE
+	lb_step "tables are reloaded under copies, seed $seed"
+	local job n=0 tables
+	lb_attach "$name" "$1"
+	blk-difftest "$device" --model "$models/model" --seed "$seed" --ops $((ops * 2)) --copies 60 --mix 15,25,0,2,1 \
+		--jobs 3 --max-size 128k --buffered 0 --initial read >/run/difftest 2>&1 &
+	job=$!
+	tables=("$(lb_table "$1")" "$(lb_table "$1" cache_kib 64)")
+	while kill -0 "$job" 2>/dev/null; do
+		if ((n % 2)); then dmsetup reload "$name" --table "${tables[n / 2 % 2]}"; fi
+		dmsetup suspend "$name"
+		# Whoever tampers with the image now must not be overwritten by a copy that was under way.
+		cp --sparse=always "$1" /run/image.before
+		sleep 0.1
+		cmp "$1" /run/image.before || lb_fail "somebody wrote to a suspended image"
+		dmsetup resume "$name"
+		n=$((n + 1))
+		sleep 0.2
+	done
+	wait "$job" || { cat /run/difftest; lb_fail "seed $seed"; }
+	cat /run/difftest
+	((n > 3)) || lb_fail "only $n suspends"
+	lb_detach "$name"
+	lb_check "$1"
+	qemu-img compare -q -f raw -F qcow2 "$models/model" "$1" || lb_fail "seed $seed: the image is not what the model says"
+	rm "$models/model"
+	echo "$n suspends"
+}
+
+# A copy that comes while the device is suspended waits for the table that follows, whatever it is.
+test_wait() { # IMAGE OTHER-DISK
+	lb_step "a copy waits for a resume"
+	local copier
+	lb_attach "$name" "$1"
+	cp_fill "$device" 0 $mib
+	dmsetup suspend "$name"
+	blk-copy "$device" "$device:8m" 1m &
+	copier=$!
+	sleep 1
+	kill -0 "$copier" 2>/dev/null || lb_fail "it did not wait"
+	dmsetup resume "$name"
+	wait "$copier"
+	cp_same "$device" 0 "$device" $((8 * mib)) $mib
+	dmsetup suspend "$name"
+	blk-copy "$device" "$device:8m" 1m 2>/run/said &
+	copier=$!
+	timeout -s INT 1 blk-copy "$device" "$device:16m" 1m 2>/run/interrupted || true
+	grep -q interrupted /run/interrupted || lb_fail "it was not interrupted: $(cat /run/interrupted)"
+	dmsetup reload "$name" --table "0 $(blockdev --getsz "$device") linear $2 0"
+	sum=$(cp_sum "$2" 0 $((16 * mib)))
+	dmsetup resume "$name"
+	if wait "$copier"; then lb_fail "it was done by a table that cannot"; fi
+	grep -q "no driver copies" /run/said || lb_fail "$(cat /run/said)"
+	[ "$(cp_sum "$2" 0 $((16 * mib)))" = "$sum" ] || lb_fail "the other disk has changed"
+	dmsetup remove "$name"
+	lb_check "$1"
+}
+
+lb_load
+cp_insmod loop-copy null-copy
+modprobe configfs || true
+mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
+models=$(lb_scratch 100 tmpfs)
+xfs=$(lb_scratch 400 xfs)
+ext4=$(lb_scratch 150 ext4)
+lb_image "$xfs/a.qcow2" 48M
+test_store "$xfs/a.qcow2"
+filefrag -v "$xfs/a.qcow2" | grep -q shared || lb_fail "nothing is shared in the file"
+check "$xfs/a.qcow2"
+lb_image "$ext4/b.qcow2" 48M -o cluster_size=4k
+check "$ext4/b.qcow2" --cluster-size 4k
+lb_image "$xfs/c.qcow2" 48M -o cluster_size=16k
+test_reload "$xfs/c.qcow2"
+
+lb_step "on a block device that copies, and on one that does not"
+disk=$(cp_null store size=96)
+qemu-img create -q -f qcow2 "$disk" 48M
+test_store "$disk"
+(($(cp_attr "$disk" offloaded) >= 4 * mib)) || lb_fail "the store has copied $(cp_attr "$disk" offloaded) bytes"
+check "$disk"
+ram=$(lb_ramdisk 96)
+test_wait "$disk" "$ram"
+cp_null_remove store
+qemu-img create -q -f qcow2 "$ram" 48M
+lb_attach "$name" "$ram"
+cp_fill "$device" 0 $mib
+must_fail "no driver copies" blk-copy "$device" "$device:8m" 1m
+blk-copy --emulate=auto "$device" "$device:8m" 1m
+cp_same "$device" 0 "$device" $((8 * mib)) $mib
+lb_detach "$name"
+lb_check "$ram"
+rmmod loop-copy null-copy
+lb_unload
