@@ -80,7 +80,8 @@ static int look_up(struct qcow2_image *q, struct qcow2_block *b, u64 pos,
 }
 
 /* The beginning of what qcow2_copy_guest() is to copy; sets @len to it. */
-static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len)
+static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len,
+		    unsigned int depth)
 {
 	struct qcow2_block *b = qcow2_l2_get(q, from);
 	int srcu, type, r;
@@ -93,8 +94,7 @@ static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len)
 	qcow2_block_put(b);
 	switch (type) {
 	case QCOW2_CLUSTER_NORMAL:
-		/* What is below a stack of two is enough to tell them apart. */
-		r = qcow2_store_copy(&q->store, source, host, *len, 1);
+		r = qcow2_store_copy(&q->store, source, host, *len, depth);
 		if (r == -EOPNOTSUPP)
 			r = qcow2_copy(q, source, host, *len);
 		break;
@@ -116,11 +116,13 @@ static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len)
  * @from: guest offset
  * @host: byte offset in the store, of clusters that are the caller's
  * @len: bytes
+ * @depth: for blk_copy_request.depth
  *
  * All aligned to the store. Context: a worker; not within SRCU.
  * Return: 0 or a negative error.
  */
-int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len)
+int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len,
+		     unsigned int depth)
 {
 	u64 done, part;
 	int r = 0;
@@ -129,7 +131,7 @@ int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len)
 		WRITE_ONCE(q->data_written, true);
 	for (done = 0; !r && done < len; done += part) {
 		part = len - done;
-		r = copy_run(q, from + done, host + done, &part);
+		r = copy_run(q, from + done, host + done, &part, depth);
 	}
 	return r;
 }
@@ -152,10 +154,11 @@ static int source_run(struct qcow2_image *q, u64 pos, u64 *len, bool *zeros)
 }
 
 /* Writes what can be written in one go; returns bytes, or a negative error. */
-static s64 write_some(struct qcow2_image *q, struct qcow2_copy *c, u64 src,
-		      u64 dst, u64 len)
+static s64 write_some(struct qcow2_copy *c, u64 src, u64 dst, u64 len,
+		      unsigned int depth)
 {
-	struct qcow2_src source = { .copy = true, .from = src, .to = dst };
+	struct qcow2_src source = { .copy = true, .from = src, .to = dst,
+				    .depth = depth };
 	enum qcow2_progress progress;
 	u64 done;
 
@@ -180,7 +183,7 @@ static s64 copy_some(struct qcow2_image *q, struct qcow2_copy *c,
 		return -EIO;
 	r = source_run(q, src, &len, &zeros);
 	if (!r && !zeros)
-		return write_some(q, c, src, dst, len);
+		return write_some(c, src, dst, len, op->depth + 1);
 	if (!r)
 		r = blkdev_issue_zeroout(op->dst_disk->part0,
 					 dst >> SECTOR_SHIFT,

@@ -791,6 +791,7 @@ enum qcow2_progress { QCOW2_GO_ON, QCOW2_PARKED };
  *	written to @to. Without any of these, zeros are written.
  * @from: see @copy
  * @to: see @copy
+ * @depth: for blk_copy_request.depth
  */
 struct qcow2_src {
 	struct bio *bio;
@@ -799,6 +800,7 @@ struct qcow2_src {
 	bool copy;
 	u64 from;
 	u64 to;
+	unsigned int depth;
 };
 
 enum qcow2_progress qcow2_write_step(struct qcow2_io *io, struct qcow2_sub *sub,
@@ -823,7 +825,8 @@ int qcow2_fill_zero(struct qcow2_image *q, u64 to, u64 len);
 /* copy.c */
 int qcow2_copy_register(struct qcow2_image *q);
 void qcow2_copy_unregister(struct qcow2_image *q);
-int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len);
+int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len,
+		     unsigned int depth);
 void qcow2_copy_wake(struct qcow2_io *io);
 void qcow2_copy_idle(struct qcow2_io *io);
 

@@ -51,7 +51,8 @@ static void put_data(struct step *s, u64 len, u64 host)
 	u64 from = s->src->from + (s->pos - s->src->to);
 
 	if (s->src->copy) {
-		qcow2_sub_done(s->sub, qcow2_copy_guest(s->q, from, host, len));
+		qcow2_sub_done(s->sub, qcow2_copy_guest(s->q, from, host, len,
+							s->src->depth));
 		return;
 	}
 	set_source(s, len);

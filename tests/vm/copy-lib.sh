@@ -13,11 +13,15 @@ cp_insmod() { # MODULE...
 	done
 }
 
-# cp_load MODULE...: blk-copy, and those of its drivers that are named
-cp_load() {
+cp_configfs() {
 	modprobe configfs || true
 	mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config ||
 		lb_fail "configfs cannot be mounted"
+}
+
+# cp_load MODULE...: blk-copy, and those of its drivers that are named
+cp_load() {
+	cp_configfs
 	cp_insmod blk-copy "$@"
 }
 
