@@ -30,6 +30,7 @@
 #include <linux/blkdev.h>
 #include <linux/list.h>
 #include <linux/sched/signal.h>
+#include <linux/sizes.h>
 
 #include "../compat/copy.h"
 #include "api.h"
@@ -44,7 +45,7 @@
 #define BLK_COPY_POLL (HZ / 10)
 
 /* The most that is read and written in one go. */
-#define BLK_COPY_BUFFER	(1 << 20)
+#define BLK_COPY_BUFFER	SZ_1M
 
 /**
  * enum blk_copy_state - what becomes of copies

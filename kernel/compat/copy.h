@@ -48,18 +48,18 @@ static inline int compat_bdev_try_claim(struct block_device *bdev, void *who)
 
 /* 6.5 changed what the functions of a disk are given. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
-#define COMPAT_DISK_OPEN(name, disk) \
+#define COMPAT_DISK_OPEN(name) \
 	name(struct block_device *compat_bdev, fmode_t compat_mode)
-#define COMPAT_DISK_RELEASE(name, disk) \
-	name(struct gendisk *disk, fmode_t compat_mode)
-#define compat_opened_disk(disk) (compat_bdev->bd_disk)
+#define COMPAT_DISK_RELEASE(name) \
+	name(struct gendisk *compat_disk, fmode_t compat_mode)
+#define compat_opened_disk (compat_bdev->bd_disk)
 #define compat_opened_for_use (compat_mode & (FMODE_WRITE | FMODE_EXCL))
 #else
-#define COMPAT_DISK_OPEN(name, disk) \
-	name(struct gendisk *disk, blk_mode_t compat_mode)
-#define COMPAT_DISK_RELEASE(name, disk) \
-	name(struct gendisk *disk)
-#define compat_opened_disk(disk) (disk)
+#define COMPAT_DISK_OPEN(name) \
+	name(struct gendisk *compat_disk, blk_mode_t compat_mode)
+#define COMPAT_DISK_RELEASE(name) \
+	name(struct gendisk *compat_disk)
+#define compat_opened_disk compat_disk
 #define compat_opened_for_use (compat_mode & (BLK_OPEN_WRITE | BLK_OPEN_EXCL))
 #endif
 

@@ -5,6 +5,7 @@
  * Locks: gendisk.open_mutex for loop_copy.gone; see loop-copy.h.
  */
 #include <linux/module.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/sysfs.h>
 
@@ -13,7 +14,7 @@
 #define LOOP_COPY_DEPTH		128
 #define LOOP_COPY_MAX_SECTORS	2560
 /* A file system that shares extents is done with it at once. */
-#define LOOP_COPY_MAX_BYTES	(1ull << 30)
+#define LOOP_COPY_MAX_BYTES	((u64)SZ_1G)
 
 static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 			     const struct blk_mq_queue_data *bd)
@@ -126,9 +127,9 @@ static const struct attribute_group *disk_groups[] = {
 	NULL,
 };
 
-static int COMPAT_DISK_OPEN(disk_open, disk)
+static int COMPAT_DISK_OPEN(disk_open)
 {
-	struct loop_copy *lc = compat_opened_disk(disk)->private_data;
+	struct loop_copy *lc = compat_opened_disk->private_data;
 
 	lockdep_assert_held(&lc->disk->open_mutex);
 	if (lc->gone)
@@ -139,13 +140,13 @@ static int COMPAT_DISK_OPEN(disk_open, disk)
 	return 0;
 }
 
-static void COMPAT_DISK_RELEASE(disk_release, disk)
+static void COMPAT_DISK_RELEASE(disk_release)
 {
-	struct loop_copy *lc = disk->private_data;
+	struct loop_copy *lc = compat_disk->private_data;
 
-	lockdep_assert_held(&disk->open_mutex);
+	lockdep_assert_held(&compat_disk->open_mutex);
 	if (!(lc->flags & LOOP_COPY_AUTOCLEAR) || !lc->used || lc->gone ||
-	    disk_openers(disk))
+	    disk_openers(compat_disk))
 		return;
 	lc->gone = true;
 	loop_copy_removed(lc);

@@ -73,10 +73,8 @@ static void put_rw(struct loop_copy_cmd *cmd)
 
 	if (!atomic_dec_and_test(&cmd->refs))
 		return;
-	if (cmd->bvec) {
-		kfree(cmd->bvec);
-		cmd->bvec = NULL;
-	}
+	kfree(cmd->bvec);
+	cmd->bvec = NULL;
 	if (likely(cmd->ret == blk_rq_bytes(rq) - cmd->done)) {
 		blk_mq_end_request(rq, BLK_STS_OK);
 		return;
@@ -119,7 +117,7 @@ static bool get_iter(struct request *rq, struct iov_iter *iter)
 	struct bio *bio = rq->bio;
 	struct req_iterator ri;
 	struct bio_vec bv, *table;
-	unsigned int nr = 0;
+	unsigned int nr = 0, i = 0;
 
 	rq_for_each_bvec(bv, rq, ri)
 		nr++;
@@ -134,8 +132,8 @@ static bool get_iter(struct request *rq, struct iov_iter *iter)
 			return false;
 		cmd->bvec = table;
 		rq_for_each_bvec(bv, rq, ri)
-			*table++ = bv;
-		iov_iter_bvec(iter, dir, cmd->bvec, nr, blk_rq_bytes(rq));
+			table[i++] = bv;
+		iov_iter_bvec(iter, dir, table, nr, blk_rq_bytes(rq));
 	}
 	if (cmd->done)
 		iov_iter_advance(iter, cmd->done);

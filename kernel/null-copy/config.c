@@ -5,6 +5,7 @@
  *
  * Locks: null_copy_item.lock.
  */
+#include <linux/bits.h>
 #include <linux/configfs.h>
 #include <linux/log2.h>
 #include <linux/module.h>
@@ -14,7 +15,7 @@
 
 #define NULL_COPY_MAX_QUEUES	64
 #define NULL_COPY_MAX_DEPTH	1024
-#define NULL_COPY_MAX_MIB	(1ull << 40)
+#define NULL_COPY_MAX_MIB	BIT_ULL(40)
 
 /**
  * struct null_copy_item - a directory

@@ -29,10 +29,13 @@ constexpr std::uint64_t room = 1 << 20;
 class Fuzzer {
 public:
     Fuzzer(std::uint64_t seed, const std::string &device, const std::string &file)
-        : random_(seed), copy_(::open(BLK_COPY_DEVICE, O_RDWR | O_CLOEXEC)),
-          loop_(::open(LOOP_COPY_DEVICE, O_RDWR | O_CLOEXEC)), file_(::open(file.c_str(), O_RDWR | O_CLOEXEC)),
+        : random_(seed),
+          copy_(::open(BLK_COPY_DEVICE, O_RDWR | O_CLOEXEC)),
+          loop_(::open(LOOP_COPY_DEVICE, O_RDWR | O_CLOEXEC)),
+          file_(::open(file.c_str(), O_RDWR | O_CLOEXEC)),
           device_(::open(device.c_str(), O_RDWR | O_CLOEXEC)),
-          read_only_(::open(device.c_str(), O_RDONLY | O_CLOEXEC)), null_(::open("/dev/null", O_RDWR | O_CLOEXEC))
+          read_only_(::open(device.c_str(), O_RDONLY | O_CLOEXEC)),
+          null_(::open("/dev/null", O_RDWR | O_CLOEXEC))
     {
         if (!copy_ || !loop_ || !file_ || !device_ || !read_only_ || !null_)
             fail_errno("open what is fuzzed");
@@ -57,8 +60,8 @@ private:
 
     int any_fd()
     {
-        const std::array<int, 7> fds = {device_.get(), device_.get(), read_only_.get(), file_.get(),
-                                        null_.get(),   copy_.get(),   -1};
+        const std::array<int, 7> fds = {
+            device_.get(), device_.get(), read_only_.get(), file_.get(), null_.get(), copy_.get(), -1};
         return fds[below(fds.size())];
     }
 

@@ -292,8 +292,8 @@ void Job::adopt_rest_of_copy(const Op &op, std::uint64_t copied)
 bool Job::read_until_it_works(const Op &op, Range range, AlignedBuffer &seen)
 {
     for (int attempt = 0; attempt < adopt_attempts; attempt++) {
-        const ssize_t got = ::pread(shared_.target.fd(phase_.direct), seen.data(), range.length,
-                                    static_cast<off_t>(range.offset));
+        const ssize_t got =
+            ::pread(shared_.target.fd(phase_.direct), seen.data(), range.length, static_cast<off_t>(range.offset));
         if (got == static_cast<ssize_t>(range.length))
             return true;
         std::this_thread::sleep_for(adopt_pause);

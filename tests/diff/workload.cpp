@@ -55,8 +55,7 @@ std::string describe(const Op &op)
                     op.range.length, op.range.offset / sector_size, op.range.end() / sector_size);
     if (op.kind == OpKind::copy)
         text += fmt::format(" from {} (sectors {}..{}){}", op.source.offset, op.source.offset / sector_size,
-                            op.source.end() / sector_size,
-                            op.emulate == copy::Emulate::always ? " emulated" : "");
+                            op.source.end() / sector_size, op.emulate == copy::Emulate::always ? " emulated" : "");
     return text;
 }
 

@@ -75,12 +75,9 @@ std::uint64_t length_of(const Arguments &args, const Location &from, const Devic
 
 void print_json(const Arguments &args, const Outcome &total, double seconds)
 {
-    nlohmann::ordered_json out = {{"source", args.source},
-                                  {"destination", args.destination},
-                                  {"bytes", total.done},
-                                  {"offloaded", total.offloaded},
-                                  {"seconds", seconds},
-                                  {"complete", total.error == 0}};
+    nlohmann::ordered_json out = {{"source", args.source}, {"destination", args.destination},
+                                  {"bytes", total.done},   {"offloaded", total.offloaded},
+                                  {"seconds", seconds},    {"complete", total.error == 0}};
     fmt::print("{}\n", out.dump(4));
 }
 
@@ -99,9 +96,8 @@ void copy(const Arguments &args)
         Progress progress;
         progress.begin("copying", length);
         while (total.done < length && !total.error) {
-            const Outcome part =
-                copier.copy(src.fd.get(), from.offset + total.done, dst.fd.get(), to.offset + total.done,
-                            std::min(step, length - total.done), args.emulate);
+            const Outcome part = copier.copy(src.fd.get(), from.offset + total.done, dst.fd.get(),
+                                             to.offset + total.done, std::min(step, length - total.done), args.emulate);
             total.done += part.done;
             total.offloaded += part.offloaded;
             total.error = part.error ? part.error : interrupted && total.done < length ? EINTR : 0;
