@@ -210,6 +210,8 @@ static int copy_piece(struct blk_copy_op *op)
 	}
 	qcow2_io_put(&c.io);
 	wait_for_completion(&c.idle);
+	if (r < 0 && r != -EINTR)
+		qcow2_count_error(q, r);
 	qcow2_leave(scope);
 	return min_t(s64, r, 0);
 }

@@ -770,6 +770,7 @@ unsigned int qcow2_enter(const struct qcow2_image *q);
 void qcow2_leave(unsigned int old);
 void qcow2_io_queue(struct qcow2_io *io);
 void qcow2_io_error(struct qcow2_io *io, int err);
+void qcow2_count_error(struct qcow2_image *q, int err);
 void qcow2_io_put(struct qcow2_io *io);
 struct qcow2_sub *qcow2_sub_new(struct qcow2_io *io);
 void qcow2_sub_free(struct qcow2_sub *sub);

@@ -50,7 +50,14 @@ void qcow2_io_error(struct qcow2_io *io, int err)
 		cmpxchg(&io->error, 0, err);
 }
 
-static void count_error(struct qcow2_image *q, int err)
+/**
+ * qcow2_count_error() - count an error that somebody gets to see
+ * @q: the image
+ * @err: negative error; the first -ENOSPC raises an event
+ *
+ * Context: any.
+ */
+void qcow2_count_error(struct qcow2_image *q, int err)
 {
 	atomic64_inc(&q->errors);
 	if (err != -ENOSPC)
@@ -73,7 +80,7 @@ void qcow2_io_done(struct qcow2_io *io)
 	struct bio *bio = qcow2_io_bio(io);
 
 	if (unlikely(io->error)) {
-		count_error(io->image, io->error);
+		qcow2_count_error(io->image, io->error);
 		bio->bi_status = errno_to_blk_status(io->error);
 	}
 	bio_endio(bio);

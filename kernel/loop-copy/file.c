@@ -182,10 +182,10 @@ u32 loop_copy_file_memory(const struct loop_copy_file *f)
  */
 void loop_copy_file_touch(struct loop_copy_file *f)
 {
-	if (!READ_ONCE(f->written))
+	/* Of a frozen file system nobody waits for a time stamp. */
+	if (!READ_ONCE(f->written) || !file_start_write_trylock(f->meta))
 		return;
 	WRITE_ONCE(f->written, false);
-	file_start_write(f->meta);
 	file_update_time(f->meta);
 	file_end_write(f->meta);
 }

@@ -95,6 +95,26 @@ test_signals() {
 	cp_null_remove slow
 }
 
+test_removal() {
+	lb_step "a disk that is removed in the middle of copies"
+	local disk copiers=() modes=(never never never always) i
+	disk=$(cp_null gone size=64 submit_queues=2)
+	echo $mib >"/sys/block/${disk#/dev/}/copy/max_bytes"
+	cp_fault gone "any 0 $((64 * mib)) delay 50000"
+	for i in 0 1 2 3; do
+		blk-copy --emulate="${modes[i]}" "$disk:${i}m" "$disk:$((i * 8 + 8))m" 8m \
+			2>/run/said$i &
+		copiers+=($!)
+	done
+	sleep 0.5
+	cp_null_remove gone
+	for i in 0 1 2 3; do
+		if wait "${copiers[i]}"; then lb_fail "copy $i was done on a disk that is gone"; fi
+		grep -qE "$io_error|No such device" "/run/said$i" || lb_fail "$(cat "/run/said$i")"
+	done
+	[ ! -e "$disk" ] || lb_fail "$disk is still there"
+}
+
 # Half a MiB of the disk below cannot be read, a MiB into the file.
 make_hole() { # DISK FILE
 	local block all=$((128 * 2048))
@@ -247,6 +267,7 @@ modprobe xfs
 modprobe ext4
 test_injected
 test_signals
+test_removal
 test_unreadable ext4
 test_unreadable xfs
 test_shutdown ext4 -F
