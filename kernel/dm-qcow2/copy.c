@@ -20,6 +20,13 @@
 
 #define COPY_BYTES SZ_64M
 
+/*
+ * From here on copy-on-write asks the file system below to share extents. It
+ * takes locks for that which other I/O on the file waits for, and a write to
+ * what is shared costs more later: not worth it for less.
+ */
+#define SHARE_BYTES SZ_512K
+
 /**
  * struct qcow2_copy - a piece on its way
  * @io: in place of a bio's data
@@ -52,6 +59,25 @@ void qcow2_copy_wake(struct qcow2_io *io)
 void qcow2_copy_idle(struct qcow2_io *io)
 {
 	complete(&container_of(io, struct qcow2_copy, io)->idle);
+}
+
+/**
+ * qcow2_copy_data() - copy data inside the store for copy-on-write
+ * @q: the image
+ * @from: byte offset
+ * @to: byte offset
+ * @len: bytes
+ *
+ * Not for metadata: a write to an extent that is shared needs new space, and a
+ * commit must not fail for want of it. As qcow2_copy() otherwise.
+ */
+int qcow2_copy_data(struct qcow2_image *q, u64 from, u64 to, u64 len)
+{
+	int r = -EOPNOTSUPP;
+
+	if (q->store.shares && len >= SHARE_BYTES)
+		r = qcow2_store_copy(&q->store, from, to, len, 0);
+	return r == -EOPNOTSUPP ? qcow2_copy(q, from, to, len) : r;
 }
 
 /*

@@ -83,6 +83,7 @@ struct qcow2_image;
  * @align: offsets and lengths of direct I/O are multiples of this, in bytes
  * @direct: I/O bypasses the page cache
  * @nowait: I/O may be tried without blocking
+ * @shares: the file system may share extents instead of copying them
  * @punch: giving back space below is still believed to work
  * @read_only: opened for reading only
  */
@@ -96,6 +97,7 @@ struct qcow2_store {
 	u32 align;
 	bool direct;
 	bool nowait;
+	bool shares;
 	bool punch;
 	bool read_only;
 };
@@ -826,6 +828,7 @@ int qcow2_fill_zero(struct qcow2_image *q, u64 to, u64 len);
 /* copy.c */
 int qcow2_copy_register(struct qcow2_image *q);
 void qcow2_copy_unregister(struct qcow2_image *q);
+int qcow2_copy_data(struct qcow2_image *q, u64 from, u64 to, u64 len);
 int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len,
 		     unsigned int depth);
 void qcow2_copy_wake(struct qcow2_io *io);

@@ -124,6 +124,8 @@ opened:
 	/* btrfs waits for the inode lock of a direct read even under NOWAIT. */
 	st->nowait = st->direct && (st->file->f_mode & FMODE_NOWAIT) &&
 		     file_inode(st->file)->i_sb->s_magic != BTRFS_SUPER_MAGIC;
+	st->shares = st->file->f_op->remap_file_range ||
+		     st->file->f_op->copy_file_range;
 	/*
 	 * A time stamp update makes a NOWAIT write fail about once a jiffy;
 	 * the flush does it instead, through lock_file.

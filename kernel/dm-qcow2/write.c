@@ -182,9 +182,9 @@ static int fill(struct step *s, u64 from, u64 to, bool fresh)
 	if (qcow2_l2_type(q, s->b, s->index + at, &entry) ==
 	    QCOW2_CLUSTER_NORMAL) {
 		qcow2_count(q, COW);
-		return qcow2_copy(q, (entry & QCOW2_OFFSET_MASK) +
-				  (from & (qcow2_cluster(q) - 1)), host,
-				  to - from);
+		return qcow2_copy_data(q, (entry & QCOW2_OFFSET_MASK) +
+				       (from & (qcow2_cluster(q) - 1)), host,
+				       to - from);
 	}
 	return fresh ? 0 : qcow2_fill_zero(q, host, to - from);
 }
