@@ -17,9 +17,11 @@ namespace liveblk::copy {
 std::uint64_t parse_bytes(const std::string &text)
 {
     std::string plain = text;
-    std::string problem;
+    // A suffix alone would stand for one of them.
+    std::string problem = text.empty() || text[0] < '0' || text[0] > '9' ? "no digit" : "";
     try {
-        problem = CLI::AsSizeValue(false)(plain);
+        if (problem.empty())
+            problem = CLI::AsSizeValue(false)(plain);
     } catch (const CLI::Error &e) {
         problem = e.what();
     }
