@@ -111,7 +111,8 @@ struct blk_copy_buffer {
 
 /* provider.c */
 struct blk_copy_provider *blk_copy_get(struct gendisk *disk);
-struct blk_copy_provider *blk_copy_get_wait(struct gendisk *disk);
+struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk);
+int blk_copy_wait(struct gendisk *disk);
 void blk_copy_put(struct blk_copy_provider *provider);
 
 /* range.c */

@@ -83,6 +83,12 @@ static bool reaches(const struct blk_copy_provider *p,
 	       (p->ops->reaches && p->ops->reaches(op->src_disk, op->dst_disk));
 }
 
+/* That error is ours: it stands for a driver that is paused. */
+static int not_again(int err)
+{
+	return err == -EAGAIN ? -EIO : err;
+}
+
 /* Both disks have to stay while the driver copies between them. */
 static int offload_pinned(struct blk_copy_provider *dst_p,
 			  struct blk_copy_op *op)
@@ -113,7 +119,7 @@ static int offload(const struct blk_copy_request *req,
 		.depth = req->depth,
 		.private = p->limits.private,
 	};
-	int err = offload_pinned(p, &op);
+	int err = not_again(offload_pinned(p, &op));
 
 	if (WARN_ON_ONCE(op.done > op.len))
 		return -EIO;
@@ -138,7 +144,7 @@ static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
 	*done = 0;
 	if (req->flags & BLK_COPY_NO_OFFLOAD)
 		return -EOPNOTSUPP;
-	p = blk_copy_get_wait(req->dst->bd_disk);
+	p = blk_copy_get_or_wait(req->dst->bd_disk);
 	if (IS_ERR_OR_NULL(p))
 		return p ? PTR_ERR(p) : -EOPNOTSUPP;
 	err = offload(req, p, len, done);
@@ -156,7 +162,7 @@ static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
 static int emulate(struct blk_copy_request *req, struct blk_copy_buffer *buf,
 		   u64 *done)
 {
-	int err = blk_copy_emulate(req, buf, done);
+	int err = not_again(blk_copy_emulate(req, buf, done));
 	struct blk_copy_provider *p = blk_copy_get(req->dst->bd_disk);
 
 	if (!p)
@@ -204,9 +210,11 @@ static int copy_coherent(struct blk_copy_request *req, u64 len,
 	u64 dst = req->dst_pos + req->done;
 	int err = write_back(req->src, req->src_pos + req->done, len);
 
+	if (!err)
+		err = down_write_killable_nested(&mapping->invalidate_lock,
+						 req->depth);
 	if (err)
 		return err;
-	down_write_nested(&mapping->invalidate_lock, req->depth);
 	err = write_back(req->dst, dst, len);
 	if (!err)
 		err = drop(req->dst, dst, len);
@@ -245,6 +253,9 @@ static int copy_locked(struct blk_copy_request *req)
 			err = check_again(req);
 		if (!err)
 			err = copy_coherent(req, piece(req), &buf);
+		/* Not with the page cache locked, and with nothing held. */
+		if (err == -EAGAIN)
+			err = blk_copy_wait(req->dst->bd_disk);
 		cond_resched();
 	}
 	blk_copy_free_buffer(&buf);

@@ -175,31 +175,48 @@ struct blk_copy_provider *blk_copy_get(struct gendisk *disk)
 	return find(disk, &paused);
 }
 
-static bool found_or_none(struct gendisk *disk, struct blk_copy_provider **p)
+/**
+ * blk_copy_get_or_wait() - the same, if it is not paused
+ * @disk: any disk
+ *
+ * Return: as blk_copy_get(); -EAGAIN if copies have to wait: blk_copy_wait().
+ */
+struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk)
 {
+	struct blk_copy_provider *p;
 	bool paused;
 
-	*p = find(disk, &paused);
-	return *p || !paused;
+	p = find(disk, &paused);
+	return !p && paused ? ERR_PTR(-EAGAIN) : p;
+}
+
+static bool may_go_on(struct gendisk *disk)
+{
+	struct blk_copy_provider *p = blk_copy_get_or_wait(disk);
+
+	if (PTR_ERR_OR_ZERO(p))
+		return false;
+	if (p)
+		blk_copy_put(p);
+	return true;
 }
 
 /**
- * blk_copy_get_wait() - the same, and wait while it is paused
+ * blk_copy_wait() - wait until copies for a disk are not paused
  * @disk: any disk
  *
- * Return: as blk_copy_get(); -EINTR after a signal.
+ * Return: 0, or -EINTR after a signal.
  */
-struct blk_copy_provider *blk_copy_get_wait(struct gendisk *disk)
+int blk_copy_wait(struct gendisk *disk)
 {
-	struct blk_copy_provider *p;
 	long left;
 
 	do {
 		left = wait_event_killable_timeout(blk_copy_providers_wait,
-						   found_or_none(disk, &p),
+						   may_go_on(disk),
 						   BLK_COPY_POLL);
 	} while (!left && !task_sigpending(current));
-	return left > 0 ? p : ERR_PTR(-EINTR);
+	return left > 0 ? 0 : -EINTR;
 }
 
 /**
