@@ -10,8 +10,7 @@ static int __init blk_copy_init(void)
 {
 	int err;
 
-	blk_copy_wq = alloc_workqueue("blk-copy", WQ_UNBOUND | WQ_MEM_RECLAIM,
-				      0);
+	blk_copy_wq = alloc_workqueue("blk-copy", WQ_UNBOUND, 0);
 	if (!blk_copy_wq)
 		return -ENOMEM;
 	err = blk_copy_control_init();

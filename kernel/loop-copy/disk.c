@@ -263,8 +263,11 @@ static int start(struct loop_copy *lc, u32 block)
 {
 	int err;
 
-	lc->wq = alloc_workqueue("loopc%u", WQ_UNBOUND | WQ_MEM_RECLAIM, 0,
-				 lc->number);
+	/*
+	 * Without a rescuer: file systems short of space wait for workers that
+	 * have none, which one that has must not.
+	 */
+	lc->wq = alloc_workqueue("loopc%u", WQ_UNBOUND, 0, lc->number);
 	if (!lc->wq)
 		return -ENOMEM;
 	err = add_provider(lc, block);

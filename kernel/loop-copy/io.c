@@ -10,9 +10,10 @@
  *   take for its own: current->journal_info sends the request to a worker.
  * - Metadata (REQ_META, REQ_PRIO) is read and written under locks of the same
  *   classes that the file system below takes: to a worker.
- * - In reclaim (PF_MEMALLOC) and for swap a worker does it, which has a rescuer.
- *   So it does for requests that come from a worker of somebody else's, because
- *   that one may be what others wait for (kblockd, writeback).
+ * - In reclaim (PF_MEMALLOC) and for swap a worker does it, which may take and
+ *   wait for what the submitter must not. So it does for requests that come from
+ *   a worker of somebody else's, because that one may be what others wait for
+ *   (kblockd, writeback).
  * - A list of bios that wait for our return would wait forever if the file
  *   system below waits for one of its own: bio_list and plug are taken away for
  *   the time of the call. The list is empty then, or a worker does it.

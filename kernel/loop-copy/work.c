@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What may block: flush, discard, zeroes, copies, and reads and writes that
- * could not be done at once. All of it by workers, which have a rescuer, so
- * that memory can be freed by writing to a disk of ours. Takes no locks.
+ * could not be done at once. Workers never wait for memory that would have to be
+ * freed by writing to a disk of ours. Takes no locks.
  */
 #include <linux/falloc.h>
 #include <linux/fs.h>
