@@ -134,9 +134,9 @@ void Difftest::verify()
     for (const Range &extent : extents)
         verify_range(extent, extents);
     Random random(combine(shared_.options.workload.seed, sample_stream));
+    const std::uint64_t block = shared_.options.workload.block_size;
     for (unsigned i = 0; i < samples && shared_.target.size() > sample_size; i++)
-        verify_range({random.below(shared_.target.size() - sample_size) / sector_size * sector_size, sample_size},
-                     extents);
+        verify_range({random.below(shared_.target.size() - sample_size) / block * block, sample_size}, extents);
 }
 
 void Difftest::verify_range(Range range, const std::vector<Range> &extents)
