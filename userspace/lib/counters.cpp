@@ -8,13 +8,11 @@
 namespace liveblk::qcow2 {
 namespace {
 
-// 32 TiB with clusters of 64 KiB. More is the work of a hostile image.
-constexpr std::uint64_t max_bytes = 1ULL << 30;
 constexpr std::uint64_t max_pages = 1ULL << 23;
 
 } // namespace
 
-Counters::Counters(std::uint64_t clusters) : clusters_(clusters)
+Counters::Counters(std::uint64_t clusters, std::uint64_t max_bytes) : clusters_(clusters), max_bytes_(max_bytes)
 {
     const std::uint64_t pages = (clusters + page_size - 1) / page_size;
     if (pages > max_pages)
@@ -36,8 +34,9 @@ Counters::Page &Counters::page(std::uint64_t cluster)
     auto &p = pages_[cluster / page_size];
     if (!p) {
         allocated_ += sizeof(Page);
-        if (allocated_ > max_bytes)
-            fail("count references: they are spread so widely that more than 1 GiB of memory would be needed");
+        if (allocated_ > max_bytes_)
+            fail("count references: they are spread so widely that more than {} MiB of memory would be needed",
+                 max_bytes_ >> 20);
         p = std::make_unique<Page>();
     }
     return *p;
@@ -77,6 +76,20 @@ bool Counters::add(std::uint64_t first, std::uint64_t count, std::uint64_t refer
         count -= n;
     }
     return metadata;
+}
+
+bool Counters::add_metadata(std::uint64_t first, std::uint64_t count, std::uint64_t references)
+{
+    bool all = true;
+    for (std::uint64_t c = first; c < first + count; c++) {
+        if (is_metadata(c)) {
+            all = false;
+            continue;
+        }
+        add_slowly(c, references);
+        mark_metadata(c);
+    }
+    return all;
 }
 
 } // namespace liveblk::qcow2

@@ -70,12 +70,22 @@ void ImageFile::read(std::span<std::byte> bytes, std::uint64_t offset) const
     }
 }
 
-bool ImageFile::is_hole(std::uint64_t offset, std::uint64_t length) const
+std::uint64_t ImageFile::next_data(std::uint64_t offset, std::uint64_t end) const
 {
     if (block_device_)
-        return false;
+        return offset;
     const off_t data = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
-    return data < 0 ? errno == ENXIO : static_cast<std::uint64_t>(data) >= offset + length;
+    if (data < 0)
+        return errno == ENXIO ? end : offset;
+    return std::min(static_cast<std::uint64_t>(data), end);
+}
+
+std::uint64_t ImageFile::next_hole(std::uint64_t offset, std::uint64_t end) const
+{
+    if (block_device_)
+        return end;
+    const off_t hole = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_HOLE);
+    return hole < 0 ? end : std::min(static_cast<std::uint64_t>(hole), end);
 }
 
 void ImageFile::prefetch(std::uint64_t offset, std::uint64_t length) const

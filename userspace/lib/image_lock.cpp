@@ -101,9 +101,19 @@ std::string holders(int fd)
     return names;
 }
 
+// Processes come and go while they are looked at, and what is not found out is no reason to say nothing.
+std::string holders_if_known(int fd)
+{
+    try {
+        return holders(fd);
+    } catch (const std::exception &) {
+        return {};
+    }
+}
+
 [[noreturn]] void refuse(int fd, const std::string &path, const char *permission)
 {
-    const std::string who = holders(fd);
+    const std::string who = holders_if_known(fd);
     fail("lock '{}' for \"{}\": the image is in use by {}", path, permission,
          who.empty() ? "another program or a live device" : who);
 }

@@ -5,6 +5,8 @@
 
 #include <cstdio>
 #include <exception>
+#include <new>
+#include <string>
 
 namespace {
 
@@ -17,6 +19,16 @@ int usage(const CLI::App &app, const CLI::ParseError &e)
         return status_done;
     // Of check, 2 says that an image is corrupt.
     return app.got_subcommand("check") ? status_failed : status_usage;
+}
+
+// What the command works on, for errors that do not know.
+std::string image_of(const CLI::App &app)
+{
+    const CLI::App *command = &app;
+    while (!command->get_subcommands().empty())
+        command = command->get_subcommands().front();
+    const CLI::Option *image = command->get_option_no_throw("IMAGE");
+    return image && image->count() ? image->as<std::string>() : "the image";
 }
 
 } // namespace
@@ -38,6 +50,9 @@ int main(int argc, char **argv)
         return action();
     } catch (const CLI::ParseError &e) {
         return usage(app, e);
+    } catch (const std::bad_alloc &) {
+        fmt::print(stderr, "qcow2-maint: work on '{}': there is not enough memory\n", image_of(app));
+        return status_failed;
     } catch (const std::exception &e) {
         fmt::print(stderr, "qcow2-maint: {}\n", e.what());
         return status_failed;

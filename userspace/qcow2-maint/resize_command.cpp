@@ -3,7 +3,6 @@
 
 #include "image.hpp"
 #include "progress.hpp"
-#include "repair.hpp"
 #include "resize.hpp"
 #include "size.hpp"
 
@@ -23,8 +22,7 @@ int resize(const Arguments &args)
 {
     Progress progress;
     qcow2::Image image(args.image, qcow2::Access::read_write);
-    const std::uint64_t size = parse_size(args.size, image.header().size);
-    qcow2::make_consistent(image, progress);
+    const std::uint64_t size = parse_size(args.size).from(image.header().size);
     qcow2::resize_image(image, size, args.shrink ? qcow2::Shrink::allow : qcow2::Shrink::refuse, progress);
     return status_done;
 }
@@ -40,6 +38,7 @@ void add_resize(CLI::App &app, Action &action)
     resize_app
         ->add_option("SIZE", args->size,
                      "in bytes or with a suffix K, M, G, T, P, E; +N and -N are from the present size on")
+        ->check(why_no_size)
         ->required();
     resize_app->add_flag("--shrink", args->shrink, "allow a smaller size; what lies behind it is lost");
     resize_app->callback([args, &action] { action = [args] { return resize(*args); }; });

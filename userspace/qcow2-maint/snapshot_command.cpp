@@ -3,7 +3,6 @@
 
 #include "image.hpp"
 #include "progress.hpp"
-#include "repair.hpp"
 #include "snapshot_edits.hpp"
 #include "snapshot_list.hpp"
 #include "text.hpp"
@@ -25,13 +24,11 @@ struct Arguments {
 };
 using Shared = std::shared_ptr<Arguments>;
 
-// Opens for writing, repairs what was left open, and edits.
 template <typename Edit>
 int edit_image(const std::string &path, Edit edit)
 {
     Progress progress;
     qcow2::Image image(path, qcow2::Access::read_write);
-    qcow2::make_consistent(image, progress);
     edit(image, progress);
     return status_done;
 }
@@ -96,8 +93,8 @@ void add_rename(CLI::App &parent, const Shared &args, Action &action)
     app->add_option("NAME", args->name, "its new name")->required();
     app->callback([args, &action] {
         action = [args] {
-            return edit_image(args->image, [&](qcow2::Image &image, Progress &) {
-                qcow2::rename_snapshot(image, args->snapshot, args->name);
+            return edit_image(args->image, [&](qcow2::Image &image, Progress &progress) {
+                qcow2::rename_snapshot(image, args->snapshot, args->name, progress);
             });
         };
     });

@@ -37,7 +37,8 @@ std::string percentage(std::uint64_t part, std::uint64_t whole)
 
 void print_json(const nlohmann::ordered_json &value)
 {
-    fmt::print("{}\n", value.dump(4, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    // Not through fmt, which would make another copy of what a hostile image can make large.
+    std::puts(value.dump(4, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }
 
 } // namespace liveblk::maint
