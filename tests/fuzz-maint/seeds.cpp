@@ -127,7 +127,8 @@ std::vector<Seed> make_seeds()
     seeds.push_back(seed("compressed", small, compress_some));
     seeds.push_back(seed("data-file", small, use_data_file));
     seeds.push_back(seed("extended-l2", {.cluster_bits = 14}, extend_entries));
-    for (const hostile::Case &c : hostile::make_catalogue(false).cases()) {
+    const hostile::Catalogue catalogue = hostile::make_catalogue(false);
+    for (const hostile::Case &c : catalogue.cases()) {
         if (c.no_image)
             continue;
         Image image(c.geometry);

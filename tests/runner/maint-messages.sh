@@ -51,9 +51,10 @@ on_terminal() { # WORD...
 		>"$work/out" 2>"$work/err" </dev/null || status=$?
 	[ "$status" -eq 0 ] || fail "status $status on a terminal: $*"
 	grep -qaE '[a-z ]+ \[#+ *\] +[0-9]+% [0-9]+ tables/s, [0-9]+ s left' "$work/typescript" || fail "no progress: $*"
-	# What is left on the terminal is without it.
-	tr '\r' '\n' <"$work/typescript" | sed 's/.*\x1b\[K//' | grep -a 'tables/s' && fail "the bar is left behind: $*"
-	true
+	# After the last bar its line is cleared.
+	tr '\r' '\n' <"$work/typescript" |
+		awk '/tables\/s/ { bar = NR } NR == bar + 1 { after = $0 } END { exit index(after, "\033[K") != 1 }' ||
+		fail "the bar is left behind: $*"
 }
 
 in_pipe() { # WORD...

@@ -229,7 +229,7 @@ void Checker::check_run(std::uint64_t table, std::size_t entry, const Run &run, 
     report_.fragmented_clusters += next_contiguous_ && run.first != next_contiguous_;
     next_contiguous_ = run.first + run.count;
     report_.shared_clusters += copied ? 0 : run.count;
-    if (!reader_.format().data_is_counted())
+    if (!reader_.format().data_is_counted() || (copied && counters_.all_are_one(run.first, run.count)))
         return;
     for (std::uint64_t c = 0; c < run.count; c++) {
         if (counters_.refcount_is_one(run.first + c) == copied)

@@ -78,16 +78,46 @@ bool Counters::add(std::uint64_t first, std::uint64_t count, std::uint64_t refer
     return metadata;
 }
 
+bool Counters::all_are_one(std::uint64_t first, std::uint64_t count) const
+{
+    while (count) {
+        const Page *p = page_if_any(first / page_size);
+        if (!p)
+            return false;
+        const std::uint64_t n = std::min(count, page_size - first % page_size);
+        const std::uint16_t *const slots = p->data() + first % page_size;
+        bool one = true;
+        for (std::uint64_t i = 0; i < n; i++)
+            one &= (slots[i] & (full | differs_mark)) == 1;
+        if (!one)
+            return false;
+        first += n;
+        count -= n;
+    }
+    return true;
+}
+
 bool Counters::add_metadata(std::uint64_t first, std::uint64_t count, std::uint64_t references)
 {
     bool all = true;
-    for (std::uint64_t c = first; c < first + count; c++) {
-        if (is_metadata(c)) {
-            all = false;
-            continue;
+    while (count) {
+        const std::uint64_t n = std::min(count, page_size - first % page_size);
+        std::uint16_t *const slots = page(first).data() + first % page_size;
+        std::uint16_t marks = metadata_mark;
+        for (std::uint64_t i = 0; i < n; i++)
+            marks &= slots[i];
+        all &= marks == 0;
+        // Tables that lie upon one another are not to take their product in time.
+        for (std::uint64_t i = 0; !marks && i < n; i++) {
+            if (slots[i] & metadata_mark) {
+                all = false;
+                continue;
+            }
+            add_slowly(first + i, references);
+            slots[i] |= metadata_mark;
         }
-        add_slowly(c, references);
-        mark_metadata(c);
+        first += n;
+        count -= n;
     }
     return all;
 }

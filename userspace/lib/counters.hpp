@@ -41,6 +41,9 @@ public:
         return ((s & full) == 1) != ((s & differs_mark) != 0);
     }
 
+    // Whether one reference to each was found and no difference; without a look at single clusters.
+    bool all_are_one(std::uint64_t first, std::uint64_t count) const;
+
     // Returns whether metadata lies in one of them. All must be clusters of the file.
     bool add(std::uint64_t first, std::uint64_t count, std::uint64_t references);
     // Counts clusters in which no other metadata lies, and marks them; returns whether those were all of them.

@@ -62,7 +62,7 @@ void print_as_json(const qcow2::Image &image, const qcow2::RepairResult &result)
                             {"what", f.what},
                             {"consequence", f.consequence}});
     json["findings"] = std::move(findings);
-    print_json(json);
+    print_json(std::move(json));
 }
 
 void print_findings(const qcow2::CheckReport &found)

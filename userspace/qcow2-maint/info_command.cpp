@@ -110,7 +110,7 @@ void print_as_json(const qcow2::Image &image, const std::optional<qcow2::CheckRe
                         {"autoclear", features(h, FeatureKind::autoclear, h.autoclear)}};
     if (usage)
         json["usage"] = usage_as_json(*usage);
-    print_json(json);
+    print_json(std::move(json));
 }
 
 void line(const char *name, const std::string &value)
