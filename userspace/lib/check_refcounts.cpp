@@ -5,7 +5,6 @@
 #include "refcount_block.hpp"
 
 #include <algorithm>
-#include <utility>
 
 namespace liveblk::qcow2 {
 namespace {
@@ -30,7 +29,7 @@ bool same(const std::byte *refcounts, const std::uint16_t *slots, std::uint64_t 
 
 void Checker::count_refcount_structure()
 {
-    // A repair does without the old refcounts, so damage here is not of the structural kind.
+    const std::uint64_t before = report_.structural;
     const std::uint64_t bytes = std::uint64_t{h_.reftable_clusters} << h_.cluster_bits;
     const bool readable = claim("refcount table", h_.reftable_offset, bytes);
     if (readable) {
@@ -45,7 +44,9 @@ void Checker::count_refcount_structure()
                 blocks_[i] = entry;
         });
     }
-    report_.refcount_corruptions += std::exchange(report_.structural, 0);
+    // A repair does without the old refcounts, so damage here is not of the structural kind.
+    report_.refcount_corruptions += report_.structural - before;
+    report_.structural = before;
 }
 
 void Checker::compare()

@@ -217,6 +217,8 @@ std::vector<std::uint64_t> L2Tables::settle_copied(std::vector<std::uint64_t> l1
     for_each_table("set flags", l1, [&](std::size_t i, std::uint64_t table, std::span<std::uint64_t> words) {
         if (settle_table(table, words))
             table = replace(table, words);
+        else
+            seen_in_use_.insert(table);
         const std::uint64_t refcount = edit_.refcounts().get(table >> edit_.header().cluster_bits);
         if (refcount == 0)
             refuse(fmt::format("the L2 table at {:#x} would be free", table));
