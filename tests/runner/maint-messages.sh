@@ -27,15 +27,19 @@ done
 ends_with 1 "give --shrink" "$maint" resize "$image" 1M
 
 echo "no memory: the message names the image"
+# Its L1 table takes 32 MiB.
 must truncate -s 8T "$work/large"
 dd if="$image" of="$work/large" bs=4k count=1 conv=notrunc status=none
+printf '\0\x40\0\0\0\0\0\0\x40\0\0\0' | dd of="$work/large" bs=1 seek=36 conv=notrunc status=none
 ends_with 1 "'$work/large': there is not enough memory" \
 	bash -c 'ulimit -v "$1"; shift; exec "$@"' - 40000 "$maint" check "$work/large"
 
 echo "the holder of a lock is named if it can be found out, and else the lock is"
 coproc holder { exec qemu-io -f qcow2 "$image"; }
+# It answers when it has the image open.
 # shellcheck disable=SC2154 # set by coproc
-until "$maint" snapshot create "$image" x 2>&1 | grep "in use" >/dev/null; do sleep 0.1; done
+echo length >&"${holder[1]}"
+read -r <&"${holder[0]}"
 ends_with 1 "in use by qemu-io (process $holder_PID)" "$maint" snapshot create "$image" x
 ends_with 1 "in use by another program" env LD_PRELOAD="$shim" LIVEBLK_STOP_READDIR=3 "$maint" snapshot create "$image" x
 pid=$holder_PID
