@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 
@@ -26,6 +27,15 @@ extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t *data, std::size_t size, st
 namespace {
 
 using namespace liveblk;
+
+constexpr double most_seconds = 10;
+
+double processor_seconds()
+{
+    timespec now = {};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
 
 // A file in memory.
 class MemoryFile {
@@ -96,6 +106,7 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t *data, std::size_t s
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size)
 {
+    const double start = processor_seconds();
     const MemoryFile image(data, size);
     run({"info", image.path()});
     run({"info", "--json", image.path()});
@@ -106,5 +117,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     run({"snapshot", "list", "--json", image.path()});
     run({"check", "--repair", "leaks", image.path()});
     run({"check", "--repair", "all", image.path()});
+    // libFuzzer's own limit is by the clock, which says more about what else the machine does.
+    if (processor_seconds() - start > most_seconds) {
+        fmt::print(stderr, "an image took more than {} s\n", most_seconds);
+        std::abort();
+    }
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <ctime>
@@ -13,13 +14,18 @@
 namespace liveblk::maint {
 namespace {
 
+bool is_ascii(const std::string &text)
+{
+    return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
 // What is no UTF-8 becomes replacement characters.
 void make_utf8(nlohmann::ordered_json &value)
 {
     if (value.is_structured()) {
         for (auto &part : value)
             make_utf8(part);
-    } else if (value.is_string()) {
+    } else if (value.is_string() && !is_ascii(value.get_ref<const std::string &>())) {
         constexpr auto replace = nlohmann::ordered_json::error_handler_t::replace;
         value = nlohmann::ordered_json::parse(value.dump(-1, ' ', false, replace));
     }
