@@ -10,7 +10,7 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -37,10 +37,11 @@ void refuse_backing(const qcow2::Header &h, const Arguments &args)
                   args.chain ? "" : "; --backing-chain shows all that it needs");
 }
 
-void print_layers(const std::vector<Layer> &layers)
+// At once: what is opened has been printed.
+void print_layer(const Layer &layer)
 {
-    for (const Layer &layer : layers)
-        fmt::print("{:<6} {}\n", layer.format, qcow2::printable(layer.path));
+    fmt::print("{:<6} {}\n", layer.format, qcow2::printable(layer.path));
+    std::fflush(stdout);
 }
 
 nlohmann::ordered_json layers_as_json(const std::vector<Layer> &layers)
@@ -92,18 +93,22 @@ int attach(const Arguments &args)
         fail("attach '{}': {}", args.image, error.message());
     if (dm::Device::find(args.name))
         fail("attach '{}': there is a device '{}' already", args.image, args.name);
+    const auto announce = [&args](const Layer &layer) {
+        if (!args.json)
+            print_layer(layer);
+    };
+    std::vector<Layer> layers = {{path, "qcow2"}};
+    if (args.chain)
+        layers = backing_chain(path, announce);
+    else
+        announce(layers.front());
     // The kernel opens what this stands for, not a path; what is printed is what it opens.
     const UniqueFd fd = qcow2::open_image_file(path, !args.read_only);
     const MaintenanceLock lock(fd.get(), path);
     const qcow2::Header header = qcow2::read_header(
         qcow2::ImageFile(path, args.read_only ? qcow2::Access::read_only : qcow2::Access::read_write,
                          qcow2::open_image_file(fmt::format("/proc/self/fd/{}", fd.get()), !args.read_only)));
-    std::vector<Layer> layers = {{path, "qcow2"}};
-    if (args.chain)
-        layers = backing_chain(path);
-    if (!args.json)
-        print_layers(layers);
-    else if (!header.backing_file.empty())
+    if (args.json && !header.backing_file.empty())
         print_json({{"chain", layers_as_json(layers)}});
     refuse_backing(header, args);
     const std::uint64_t sectors = header.size / qcow2::sector_size;
