@@ -56,7 +56,7 @@ first_of() { grep -n -m 1 "^$2" "$1" | cut -d: -f1; } # FILE KIND
 size=$((2 << 20))
 
 make_base() {
-	dir=$(lb_scratch 300 xfs)
+	dir=$(lb_scratch 300 ext4)
 	base=$dir/base.qcow2 image=$dir/image.qcow2
 	lb_image "$base" "$size" -o cluster_size=4k
 	must qemu-io -f qcow2 -c "write -P 1 0 512k" "$base"

@@ -130,7 +130,7 @@ trap on_exit EXIT
 
 lb_load
 mkdir -p "$mnt"
-dir=$(lb_scratch 600 xfs)
+dir=$(lb_scratch 600 ext4)
 image="$dir/disk with a blank.qcow2"
 lb_image "$image" 64M -o cluster_size=16k
 must "$maint" attach "$image" "$name"
