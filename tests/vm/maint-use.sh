@@ -95,6 +95,9 @@ test_wrong_use() {
 	must_fail "not a .*dm-qcow2 device" "$maint" detach lb-ram0
 	must_fail "not a .*dm-qcow2 device" "$maint" snapshot list lb-ram0
 	"$maint" resume "$name" | grep -q "is not suspended" || lb_fail "resume of a live device"
+	dmsetup reload "$name" --table "$(dmsetup table "$name")"
+	must_fail "somebody has loaded a table" "$maint" snapshot create "$name" x
+	dmsetup clear "$name"
 	lb_step "a device that its owner has suspended"
 	dmsetup suspend "$name"
 	must_fail "qcow2-maint resume $name" "$maint" snapshot create "$name" x

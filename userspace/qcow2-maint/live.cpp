@@ -132,8 +132,12 @@ Session::Session(const dm::Device &device, qcow2::Access access)
     const std::string &name = device_.name();
     // Another call may have changed it until now.
     table_ = dm::parse_qcow2(device_.table(), name);
-    if (device_.info().suspended)
+    const dm::Info info = device_.info();
+    if (info.suspended)
         fail("suspend '{0}': it is suspended already; 'qcow2-maint resume {0}' resumes it", name);
+    if (info.inactive_table)
+        fail("suspend '{0}': somebody has loaded a table for its next resume; 'dmsetup clear {0}' takes that away",
+             name);
     if (access == qcow2::Access::read_write && table_.read_only())
         fail("change the image of '{}': it is attached read-only", name);
     const bool locked = table_.has("no_lock") || qcow2::image_is_locked(image_fd_.get(), table_.image);
