@@ -6,6 +6,7 @@
 #include "repair.hpp"
 #include "target.hpp"
 #include "text.hpp"
+#include "warm.hpp"
 
 #include <fmt/format.h>
 
@@ -125,7 +126,8 @@ Checked check_live(const dm::Device &device, const Arguments &args)
 {
     const auto access = args.repair != qcow2::Repair::nothing ? qcow2::Access::read_write : qcow2::Access::read_only;
     qcow2::RepairResult result;
-    const Pause pause = with_suspended(device, access, {}, [&](qcow2::Image &image, Progress &progress) {
+    const Work warm = [](qcow2::Image &image, Progress &) { qcow2::warm_disk(image); };
+    const Pause pause = with_suspended(device, access, warm, [&](qcow2::Image &image, Progress &progress) {
         result = qcow2::check_and_repair(image, args.repair, progress);
     });
     return {read_beside(device), std::move(result), pause};
