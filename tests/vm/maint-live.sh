@@ -12,8 +12,9 @@ set -eu -o pipefail
 # shellcheck source=tests/maint/live.sh
 . tests/maint/live.sh
 
-operations=24
-if [ "${LIVEBLK_FULL:-0}" = 1 ]; then operations=100; fi
+growths=5
+if [ "${LIVEBLK_FULL:-0}" = 1 ]; then growths=100; fi
+grown=0
 mnt=/run/liveblk-live
 pauses=/run/liveblk-pauses
 load=''
@@ -69,6 +70,7 @@ create_kept() { # NAME
 grow() {
 	timed resize "$name" +1M
 	resize2fs "$device" >/run/liveblk-out 2>&1 || { cat /run/liveblk-out >&2; lb_fail "resize2fs"; }
+	grown=$((grown + 1))
 }
 
 # A write of the edit; what comes before are the commit and the suspend.
@@ -97,13 +99,14 @@ test_under_load() {
 	churn &
 	pids=$!
 	find_first_write
-	for ((n = 0; n < operations; n++)); do
+	for ((n = 0; grown < growths; n++)); do
 		kill -0 "$load" 2>/dev/null || lb_fail "the load has ended"
 		operate "$n"
 	done
 	touch /run/liveblk-stop
 	wait "$load" || lb_fail "fio found wrong data or an error"
 	wait "$pids" || lb_fail "files could not be written"
+	echo "$n operations, grown $grown times, ${#kept[@]} snapshots kept and ${#plain[@]} others"
 	[ "$(dmsetup status "$name" | cut -d' ' -f 9)" = 0 ] || lb_fail "I/O has failed: $(dmsetup status "$name")"
 }
 
@@ -137,7 +140,7 @@ must "$maint" attach "$image" "$name"
 mkfs.ext4 -q -E nodiscard "$device"
 mount "$device" "$mnt"
 
-lb_step "$operations operations under load"
+lb_step "until the device has been grown $growths times under load"
 test_under_load
 
 lb_step "the disk is sound"
