@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Preloaded into a program: ends it at the n-th call that changes a file or a device-mapper device, as a kill would,
-// before that call is made.
+// before that call is made. A process that the program forks is left alone.
 //   LIVEBLK_STOP_AT    n, from 1 on; without it calls are only counted
 //   LIVEBLK_STOP_HALF  with it a write that the program is stopped at is made in its first half
+//   LIVEBLK_STOP_GROUP with it all of the program's process group is killed, not only the program
 //   LIVEBLK_STOP_FAIL  with it the program goes on, and that call and all later ones fail for want of space
 //   LIVEBLK_STOP_ONCE  with it that call fails, for want of space or memory, and the program goes on
 //   LIVEBLK_STOP_WAIT  FILE: the program makes FILE.here before that call, waits until there is a FILE.go, and goes on
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -27,6 +29,8 @@
 namespace {
 
 constexpr int stopped_status = 99;
+
+const pid_t program = ::getpid();
 
 enum class Verdict { go_on, fail, skip };
 
@@ -97,6 +101,8 @@ long next_call()
 template <typename Half>
 Verdict count(const char *what, off_t offset, size_t length, Half half)
 {
+    if (::getpid() != program)
+        return Verdict::go_on;
     log_call(what, offset, length);
     const long call = next_call();
     const long skipped = number("LIVEBLK_STOP_SKIP");
@@ -118,6 +124,8 @@ Verdict count(const char *what, off_t offset, size_t length, Half half)
         return Verdict::fail;
     if (std::getenv("LIVEBLK_STOP_HALF"))
         half();
+    if (std::getenv("LIVEBLK_STOP_GROUP"))
+        ::kill(0, SIGKILL);
     ::_exit(stopped_status);
 }
 

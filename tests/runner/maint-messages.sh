@@ -46,6 +46,21 @@ pid=$holder_PID
 echo quit >&"${holder[1]}"
 wait "$pid" || fail "qemu-io failed"
 
+echo "closed standard streams: what is printed does not get into the image"
+must cp "$image" "$work/closed"
+for stream in 0 1 2; do
+	for words in "check --repair leaks --json" "info" "snapshot list"; do
+		# shellcheck disable=SC2086 # several words
+		run bash -c 'stream=$1; shift; eval "exec $stream>&-"; exec "$@"' - $stream \
+			"$maint" $words "$work/closed" || true
+		cmp "$image" "$work/closed" || fail "changed by '$words' with stream $stream closed"
+	done
+done
+must bash -c 'exec 0>&- 1>&- 2>&-; exec "$@"' - "$maint" snapshot create "$work/closed" one
+must qemu-img check -q "$work/closed"
+if "$maint" info "$image" >/dev/full 2>"$work/err"; then fail "nothing is said about output that is lost"; fi
+grep -q "write to standard output" "$work/err" || fail "the wrong thing is said about output that is lost"
+
 # Reading each table takes so long that all of it takes over a second.
 export LIVEBLK_SLOW_READ=10000
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: qcow2-maint on a live device, killed, failed or interrupted at each step: never left suspended, or resumed
-# needs: qemu-img qemu-io dmsetup jq blockdev
+# needs: qemu-img qemu-io dmsetup jq blockdev setsid
 # timeout: 1200
 # mem: 3G
 set -eu -o pipefail
@@ -19,19 +19,38 @@ signals=12 full=false
 if [ "${LIVEBLK_FULL:-0}" = 1 ]; then signals=200 full=true; fi
 points=0
 
+before_or_after() { # WHAT
+	settled "$1"
+	[ "$state" = "$before" ] || [ "$state" = "$after" ] || lb_fail "neither before nor after: $state, $1"
+	points=$((points + 1))
+}
+
+# With its guardian, so that nobody is left to resume the device.
 killed_at() { # K WORD...
-	local k=$1 status=0
+	local k=$1
 	shift
 	fresh
-	env LD_PRELOAD="$shim" LIVEBLK_STOP_AT="$k" "$maint" "$@" >/run/liveblk-out 2>&1 || status=$?
-	[ "$status" -eq 99 ] || lb_fail "ended with $status instead of being stopped at $k: $*"
+	must_fail "did not exit normally" env LD_PRELOAD="$shim" LIVEBLK_STOP_AT="$k" LIVEBLK_STOP_GROUP=1 \
+		setsid --wait "$maint" "$@"
 	if is_suspended; then
 		must_fail "suspended already" "$maint" snapshot create "$name" more
 	fi
 	must "$maint" resume "$name"
-	settled "killed at $k: $*"
-	[ "$state" = "$before" ] || [ "$state" = "$after" ] || lb_fail "neither before nor after: $state, $*"
-	points=$((points + 1))
+	before_or_after "killed at $k: $*"
+}
+
+# It alone: its guardian resumes the device.
+died_at() { # K WORD...
+	local k=$1 status=0 tries
+	shift
+	fresh
+	env LD_PRELOAD="$shim" LIVEBLK_STOP_AT="$k" "$maint" "$@" >/run/liveblk-out 2>&1 || status=$?
+	[ "$status" -eq 99 ] || lb_fail "ended with $status instead of being stopped at $k: $*"
+	for ((tries = 0; tries < 100; tries++)); do
+		is_suspended || break
+		sleep 0.1
+	done
+	before_or_after "died at $k: $*"
 }
 
 # One failure: it is refused with nothing changed, or done all the same.
@@ -60,9 +79,7 @@ interrupted_at() { # K SIGNAL WORD...
 	sleep 0.05
 	let_go
 	[ "$status" -eq $((128 + $(kill -l "$signal"))) ] || lb_fail "SIG$signal at $k has no effect: $status, $*"
-	settled "SIG$signal at $k: $*"
-	[ "$state" = "$before" ] || [ "$state" = "$after" ] || lb_fail "neither before nor after: $state, $*"
-	points=$((points + 1))
+	before_or_after "SIG$signal at $k: $*"
 }
 
 at_each_step() { # WORD...
@@ -76,11 +93,12 @@ at_each_step() { # WORD...
 	n=$(wc -l </run/liveblk-log)
 	[ "$n" -ge 6 ] || lb_fail "only $n changes were seen: $*"
 	lb_step "$* ($n steps)"
-	# The short form does one of the three at each step, another one with each seed.
+	# The short form does one of the four at each step, another one with each seed.
 	for ((k = 1; k <= n; k++)); do
-		chosen=$(((k + seed) % 3))
+		chosen=$(((k + seed) % 4))
 		if $full || [ $chosen -eq 0 ]; then killed_at "$k" "$@"; fi
 		if $full || [ $chosen -eq 1 ]; then failed_at "$k" "$@"; fi
+		if $full || [ $chosen -eq 3 ]; then died_at "$k" "$@"; fi
 		if $full || [ $chosen -eq 2 ]; then interrupted_at "$k" "${some[k % ${#some[@]}]}" "$@"; fi
 	done
 }

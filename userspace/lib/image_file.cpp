@@ -28,10 +28,18 @@ struct stat status_of(int fd, const std::string &path)
 
 UniqueFd open_image_file(const std::string &path, bool writable)
 {
-    // Without O_NONBLOCK a named pipe would hang here.
-    UniqueFd fd(::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK));
+    // An image may name any file as its backing file: opening a watchdog, a tape or a pipe does something already.
+    const std::string what = fmt::format("open '{}' for {}", path, writable ? "writing" : "reading");
+    const UniqueFd place(::open(path.c_str(), O_PATH | O_CLOEXEC));
+    if (!place)
+        fail_errno(what);
+    const struct stat st = status_of(place.get(), path);
+    if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
+        fail("open '{}': neither a regular file nor a block device", path);
+    UniqueFd fd(::open(fmt::format("/proc/self/fd/{}", place.get()).c_str(),
+                       (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK));
     if (!fd)
-        fail_errno(fmt::format("open '{}' for {}", path, writable ? "writing" : "reading"));
+        fail_errno(what);
     return fd;
 }
 

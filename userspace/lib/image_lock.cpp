@@ -4,6 +4,7 @@
 #include "image_lock.hpp"
 
 #include "error.hpp"
+#include "header.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -66,7 +67,7 @@ std::string command_of(const std::filesystem::path &process)
     std::ifstream file(process / "comm");
     std::string name;
     std::getline(file, name);
-    return name;
+    return printable(name);
 }
 
 bool holds_lock(const std::filesystem::path &process, const std::string &inode)

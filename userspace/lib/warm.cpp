@@ -18,6 +18,9 @@ constexpr std::size_t ahead = 64;
 void warm(const Image &image, std::vector<std::uint64_t> offsets)
 {
     const std::uint64_t size = image.header().cluster_size();
+    // Its page cache is dropped when the device is suspended.
+    if (image.file().is_block_device())
+        return;
     std::sort(offsets.begin(), offsets.end());
     offsets.erase(std::unique(offsets.begin(), offsets.end()), offsets.end());
     std::vector<std::byte> cluster(size);

@@ -127,7 +127,9 @@ Checked check_live(const dm::Device &device, const Arguments &args)
     const auto access = args.repair != qcow2::Repair::nothing ? qcow2::Access::read_write : qcow2::Access::read_only;
     qcow2::RepairResult result;
     const Work warm = [](qcow2::Image &image, Progress &) { qcow2::warm_disk(image); };
-    const Pause pause = with_suspended(device, access, warm, [&](qcow2::Image &image, Progress &progress) {
+    // A repair of everything is what is left for an image that was found corrupt in use.
+    const auto state = args.repair == qcow2::Repair::all ? ImageState::any : ImageState::sound;
+    const Pause pause = with_suspended(device, access, state, warm, [&](qcow2::Image &image, Progress &progress) {
         result = qcow2::check_and_repair(image, args.repair, progress);
     });
     return {read_beside(device), std::move(result), pause};

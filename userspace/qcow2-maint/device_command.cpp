@@ -10,10 +10,12 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <thread>
 
 namespace liveblk::maint {
 namespace {
@@ -104,6 +106,8 @@ int attach(const Arguments &args)
         announce(layers.front());
     // The kernel opens what this stands for, not a path; what is printed is what it opens.
     const UniqueFd fd = qcow2::open_image_file(path, !args.read_only);
+    if (std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd.get()), error) != path)
+        fail("attach '{}': another file has taken the place of '{}'", args.image, path);
     const MaintenanceLock lock(fd.get(), path);
     const qcow2::Header header = qcow2::read_header(
         qcow2::ImageFile(path, args.read_only ? qcow2::Access::read_only : qcow2::Access::read_write,
@@ -126,6 +130,15 @@ std::string image_of(const dm::Device &device)
     return dm::parse_qcow2(info.live_table ? device.table() : device.inactive_table(), device.name()).image;
 }
 
+// Others than udev, which looks at a device whenever somebody has closed it.
+int users_that_stay(const dm::Device &device)
+{
+    int users = 0;
+    for (int tries = 0; tries < 10 && (users = device.info().open_count); tries++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return users;
+}
+
 int detach(const Arguments &args)
 {
     const dm::Device device = require_device(args.name);
@@ -138,7 +151,7 @@ int detach(const Arguments &args)
         fd = qcow2::open_image_file(image, false);
         lock = std::make_unique<MaintenanceLock>(fd.get(), image);
     }
-    if (const int users = device.info().open_count)
+    if (const int users = users_that_stay(device))
         fail("detach '{}': it is in use, {} times: mounted, open, or below another device", device.name(), users);
     device.remove();
     return status_done;

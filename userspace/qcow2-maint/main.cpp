@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
+#include "error.hpp"
 #include "image_lock.hpp"
 #include "live.hpp"
 
 #include <fmt/format.h>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <exception>
@@ -21,6 +25,14 @@ int usage(const CLI::App &app, const CLI::ParseError &e)
         return status_done;
     // Of check, 2 says that an image is corrupt.
     return app.got_subcommand("check") ? status_failed : status_usage;
+}
+
+// A file that takes the place of a closed standard stream would get what is printed: it may be the image.
+void open_standard_streams()
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDWR) != fd)
+            ::_exit(status_failed);
 }
 
 // What the command works on, for errors that do not know.
@@ -47,6 +59,7 @@ std::string with_holder(const liveblk::qcow2::ImageInUse &e)
 
 int main(int argc, char **argv)
 {
+    open_standard_streams();
     CLI::App app{"Maintain a QCOW2 image, also while it is attached: facts, check, repair, snapshots, size",
                  "qcow2-maint"};
     app.footer("Example:\n  qcow2-maint snapshot create vm1 before-upgrade\n\n"
@@ -63,7 +76,10 @@ int main(int argc, char **argv)
     add_resume(app, action);
     try {
         app.parse(argc, argv);
-        return action();
+        const int status = action();
+        if (std::fflush(stdout) != 0 || std::ferror(stdout))
+            liveblk::fail_errno("write to standard output");
+        return status;
     } catch (const CLI::ParseError &e) {
         return usage(app, e);
     } catch (const liveblk::qcow2::ImageInUse &e) {

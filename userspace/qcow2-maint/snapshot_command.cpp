@@ -103,9 +103,11 @@ void add_revert(CLI::App &parent, const Shared &args, Action &action)
             if (const auto device = find_live(args->image))
                 fail("revert '{}': a live device cannot be reverted under those who use it; detach it first",
                      device->name());
-            return edit(*args, {}, [&](qcow2::Image &image, Progress &progress) {
+            edit_file(args->image, [&](qcow2::Image &image, Progress &progress) {
                 qcow2::revert_to_snapshot(image, args->snapshot, progress);
             });
+            report(args->json, {{"snapshot", args->snapshot}}, std::nullopt);
+            return static_cast<int>(status_done);
         };
     });
 }
