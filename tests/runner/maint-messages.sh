@@ -8,6 +8,12 @@ set -eu -o pipefail
 . "$repo/tests/maint/lib.sh"
 
 image=$work/image.qcow2
+# shellcheck disable=SC2016 # for the shell inside
+limited='ulimit -v "$1"; shift; exec "$@"'
+# shellcheck disable=SC2016
+one_closed='stream=$1; shift; eval "exec $stream>&-"; exec "$@"'
+# shellcheck disable=SC2016
+all_closed='exec 0>&- 1>&- 2>&-; exec "$@"'
 
 ends_with() { # STATUS PATTERN COMMAND...
 	local wanted=$1 pattern=$2 status=0
@@ -32,17 +38,18 @@ must truncate -s 8T "$work/large"
 dd if="$image" of="$work/large" bs=4k count=1 conv=notrunc status=none
 printf '\0\x40\0\0\0\0\0\0\x40\0\0\0' | dd of="$work/large" bs=1 seek=36 conv=notrunc status=none
 ends_with 1 "'$work/large': there is not enough memory" \
-	bash -c 'ulimit -v "$1"; shift; exec "$@"' - 40000 "$maint" check "$work/large"
+	bash -c "$limited" - 40000 "$maint" check "$work/large"
 
 echo "the holder of a lock is named if it can be found out, and else the lock is"
 coproc holder { exec qemu-io -f qcow2 "$image"; }
 # It answers when it has the image open.
 # shellcheck disable=SC2154 # set by coproc
+pid=$holder_PID
+# shellcheck disable=SC2154
 echo length >&"${holder[1]}"
 read -r <&"${holder[0]}"
-ends_with 1 "in use by qemu-io (process $holder_PID)" "$maint" snapshot create "$image" x
+ends_with 1 "in use by qemu-io (process $pid)" "$maint" snapshot create "$image" x
 ends_with 1 "in use by another program" env LD_PRELOAD="$shim" LIVEBLK_STOP_READDIR=3 "$maint" snapshot create "$image" x
-pid=$holder_PID
 echo quit >&"${holder[1]}"
 wait "$pid" || fail "qemu-io failed"
 
@@ -51,12 +58,12 @@ must cp "$image" "$work/closed"
 for stream in 0 1 2; do
 	for words in "check --repair leaks --json" "info" "snapshot list"; do
 		# shellcheck disable=SC2086 # several words
-		run bash -c 'stream=$1; shift; eval "exec $stream>&-"; exec "$@"' - $stream \
+		run bash -c "$one_closed" - $stream \
 			"$maint" $words "$work/closed" || true
 		cmp "$image" "$work/closed" || fail "changed by '$words' with stream $stream closed"
 	done
 done
-must bash -c 'exec 0>&- 1>&- 2>&-; exec "$@"' - "$maint" snapshot create "$work/closed" one
+must bash -c "$all_closed" - "$maint" snapshot create "$work/closed" one
 must qemu-img check -q "$work/closed"
 if "$maint" info "$image" >/dev/full 2>"$work/err"; then fail "nothing is said about output that is lost"; fi
 grep -q "write to standard output" "$work/err" || fail "the wrong thing is said about output that is lost"

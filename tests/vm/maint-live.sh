@@ -12,8 +12,8 @@ set -eu -o pipefail
 # shellcheck source=tests/maint/live.sh
 . tests/maint/live.sh
 
-growths=5
-if [ "${LIVEBLK_FULL:-0}" = 1 ]; then growths=100; fi
+growths=5 in_a_row=1
+if [ "${LIVEBLK_FULL:-0}" = 1 ]; then growths=100 in_a_row=6; fi
 grown=0
 mnt=/run/liveblk-live
 pauses=/run/liveblk-pauses
@@ -81,9 +81,10 @@ find_first_write() {
 }
 
 operate() { # NUMBER
+	local i
 	case $(($1 % 6)) in
 	0 | 3) timed snapshot create "$name" "plain$1"; plain+=("plain$1") ;;
-	1) grow ;;
+	1) for ((i = 0; i < in_a_row; i++)); do grow; done ;;
 	2) if [ $(($1 % 12)) -eq 2 ] || [ ${#kept[@]} -lt 3 ]; then create_kept "kept$1"; else grow; fi ;;
 	4)
 		timed snapshot delete "$device" "${plain[0]}"

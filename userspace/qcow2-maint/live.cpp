@@ -280,8 +280,8 @@ Pause Session::run(const Work &judge, const Work &work)
     bool said = false;
     const Wait until_signal = [&](Clock::duration so_far) {
         if (so_far > patience && !std::exchange(said, true))
-            say_if_possible(fmt::format("qcow2-maint: '{}' is suspended until nobody else uses its image\n",
-                                        device_.name()));
+            say_if_possible(
+                fmt::format("qcow2-maint: '{}' is suspended until nobody else uses its image\n", device_.name()));
         return so_far < patience || !shield.interrupted();
     };
     const auto start = Clock::now();
