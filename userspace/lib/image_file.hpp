@@ -16,10 +16,15 @@ enum class Access {
     read_write,
 };
 
+// Opens what may hold an image, without a lock.
+UniqueFd open_image_file(const std::string &path, bool writable);
+
 // A regular file or a block device that holds an image. All that is ever written to an image goes through write().
 class ImageFile {
 public:
     ImageFile(std::string path, Access access);
+    // Of a file that is open already, for as much as the access needs.
+    ImageFile(std::string path, Access access, UniqueFd fd);
 
     const std::string &path() const { return path_; }
     bool is_block_device() const { return block_device_; }
@@ -30,8 +35,14 @@ public:
 
     // The file may end inside its last cluster; what is missing reads as zeros.
     void read(std::span<std::byte> bytes, std::uint64_t offset) const;
-    // Whether the host has nothing allocated there, so that it reads as zeros.
-    bool is_hole(std::uint64_t offset, std::uint64_t length) const;
+    // Where from offset on, and before end, the host has something allocated; end if nothing. The rest reads as zeros.
+    std::uint64_t next_data(std::uint64_t offset, std::uint64_t end) const;
+    // Where from offset on that ends.
+    std::uint64_t next_hole(std::uint64_t offset, std::uint64_t end) const;
+    bool is_hole(std::uint64_t offset, std::uint64_t length) const
+    {
+        return next_data(offset, offset + length) == offset + length;
+    }
     void prefetch(std::uint64_t offset, std::uint64_t length) const;
 
     void write(std::span<const std::byte> bytes, std::uint64_t offset);

@@ -4,6 +4,7 @@
 #include "image_lock.hpp"
 
 #include "error.hpp"
+#include "header.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -66,7 +67,7 @@ std::string command_of(const std::filesystem::path &process)
     std::ifstream file(process / "comm");
     std::string name;
     std::getline(file, name);
-    return name;
+    return printable(name);
 }
 
 bool holds_lock(const std::filesystem::path &process, const std::string &inode)
@@ -81,7 +82,6 @@ bool holds_lock(const std::filesystem::path &process, const std::string &inode)
     return false;
 }
 
-// Processes, ours excepted, with a lock on the inode. A device that is live has none: the kernel holds its lock.
 std::string holders(int fd)
 {
     struct stat st;
@@ -103,12 +103,29 @@ std::string holders(int fd)
 
 [[noreturn]] void refuse(int fd, const std::string &path, const char *permission)
 {
-    const std::string who = holders(fd);
-    fail("lock '{}' for \"{}\": the image is in use by {}", path, permission,
-         who.empty() ? "another program or a live device" : who);
+    throw ImageInUse(path, fmt::format("lock '{}' for \"{}\"", path, permission), lock_holders(fd));
 }
 
 } // namespace
+
+// Processes come and go while they are looked at, and what is not found out is no reason to say nothing.
+std::string lock_holders(int fd)
+{
+    try {
+        return holders(fd);
+    } catch (const std::exception &) {
+        return {};
+    }
+}
+
+bool image_is_locked(int fd, const std::string &path)
+{
+    struct flock lock = one_byte(F_WRLCK, used_base);
+    lock.l_len = 2 * (unshared_base - used_base);
+    if (::fcntl(fd, F_OFD_GETLK, &lock) < 0)
+        fail_errno(fmt::format("look for locks on '{}'", path));
+    return lock.l_type != F_UNLCK;
+}
 
 void lock_image(int fd, const std::string &path, bool writable)
 {

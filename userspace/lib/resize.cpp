@@ -5,33 +5,12 @@
 #include "edit.hpp"
 #include "error.hpp"
 #include "l2_tables.hpp"
+#include "repair.hpp"
 
 #include <algorithm>
 
 namespace liveblk::qcow2 {
 namespace {
-
-void check_possible(const Image &image, std::uint64_t size, Shrink shrink)
-{
-    const Header &h = image.header();
-    if (size == 0 || size % sector_size)
-        fail("resize '{}': {} is not a positive multiple of 512", image.path(), size);
-    if (h.l1_entries_for(size) * 8 > max_l1_bytes)
-        fail("resize '{}': with clusters of {} bytes, {} bytes are more than an image can have", image.path(),
-             h.cluster_size(), size);
-    if (size < h.size && shrink == Shrink::refuse)
-        fail("resize '{}' from {} to {} bytes: this cuts data off; give --shrink if you mean it", image.path(), h.size,
-             size);
-    for (const Snapshot &s : image.snapshots().snapshots)
-        if (h.version < 3 || !s.disk_size())
-            fail("resize '{}': the size of its snapshot {} is not recorded, so it must not change; delete the snapshot "
-                 "first",
-                 image.path(), printable(s.id));
-    if ((h.autoclear & autoclear_bitmaps) && h.find(extension_bitmaps))
-        not_supported("resize '{}': images with persistent bitmaps are not supported; remove them first, with "
-                      "'qemu-img bitmap --remove'",
-                      image.path());
-}
 
 // A longer backing file would show in the new part of the disk.
 void check_backing(const Image &image, std::uint64_t size)
@@ -86,22 +65,15 @@ void clear_last_cluster(Edit &edit, const std::vector<std::uint64_t> &l1)
     edit.image().file().write(rest, at);
 }
 
-} // namespace
-
-void resize_image(Image &image, std::uint64_t size, Shrink shrink, Progress &progress)
+void change_size(Image &image, std::uint64_t size, Progress &progress)
 {
-    check_possible(image, size, shrink);
-    check_backing(image, size);
     const Header &h = image.header();
-    if (size == h.size)
-        return;
     Edit edit(image);
     L2Tables tables(edit, progress);
     const std::vector<std::uint64_t> old = image.read_active_l1();
-    if (size > h.size && cuts_inside_cluster(h))
-        clear_last_cluster(edit, old);
     // Also when it grows: what lies behind the end, such as the state of a virtual machine, must not come into sight.
     std::vector<std::uint64_t> l1 = tables.unmap_from(old, h.clusters_of(std::min(size, h.size)));
+    const bool unmapped = !std::equal(old.begin(), old.end(), l1.begin(), l1.end());
     l1.resize(h.l1_entries_for(size));
     if (l1 != old) {
         Header &changed = edit.header();
@@ -109,10 +81,48 @@ void resize_image(Image &image, std::uint64_t size, Shrink shrink, Progress &pro
         changed.l1_offset = edit.write_table(l1);
         changed.l1_size = static_cast<std::uint32_t>(l1.size());
     }
+    if (unmapped)
+        tables.require_in_use(image.snapshots().snapshots, l1);
+    if (size > h.size && cuts_inside_cluster(h))
+        clear_last_cluster(edit, old);
     edit.header().size = size;
     edit.commit();
     if (size < h.size)
         edit.give_back();
+}
+
+} // namespace
+
+void check_resize(const Image &image, std::uint64_t size, Shrink shrink)
+{
+    const Header &h = image.header();
+    if (size == 0 || size % sector_size)
+        fail("resize '{}': {} is not a positive multiple of 512", image.path(), size);
+    if (h.l1_entries_for(size) * 8 > max_l1_bytes)
+        fail("resize '{}': with clusters of {} bytes, {} bytes are more than an image can have", image.path(),
+             h.cluster_size(), size);
+    if (size < h.size && shrink == Shrink::refuse)
+        fail("resize '{}' from {} to {} bytes: this cuts data off; give --shrink if you mean it", image.path(), h.size,
+             size);
+    for (const Snapshot &s : image.snapshots().snapshots)
+        if (h.version < 3 || !s.disk_size())
+            fail("resize '{}': the size of its snapshot {} is not recorded, so it must not change; delete the snapshot "
+                 "first",
+                 image.path(), printable(s.id));
+    if ((h.autoclear & autoclear_bitmaps) && h.find(extension_bitmaps))
+        not_supported("resize '{}': images with persistent bitmaps are not supported; remove them first, with "
+                      "'qemu-img bitmap --remove'",
+                      image.path());
+}
+
+void resize_image(Image &image, std::uint64_t size, Shrink shrink, Progress &progress)
+{
+    check_resize(image, size, shrink);
+    check_backing(image, size);
+    const Header &h = image.header();
+    if (size == h.size)
+        return;
+    edit_consistently(image, progress, [&] { change_size(image, size, progress); });
 }
 
 } // namespace liveblk::qcow2
