@@ -10,19 +10,6 @@
 #include <linux/blkdev.h>
 #include <linux/version.h>
 
-/* 6.10 did away with bd_inode. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
-static inline struct address_space *compat_bdev_mapping(struct block_device *b)
-{
-	return b->bd_inode->i_mapping;
-}
-#else
-static inline struct address_space *compat_bdev_mapping(struct block_device *b)
-{
-	return b->bd_mapping;
-}
-#endif
-
 /* Whether a descriptor was opened with O_EXCL, which 6.5 moved. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
 static inline bool compat_file_claims(struct file *file)
