@@ -23,7 +23,7 @@ struct blk_copy_provider;
  * @dst_pos: byte offset on @dst
  * @len: bytes
  * @flags: BLK_COPY_EMULATE, BLK_COPY_NO_OFFLOAD
- * @depth: 0, or one more than that of the piece that a driver hands on
+ * @parent: the piece of a disk above that a driver hands on; NULL: none
  * @end: for blk_copy_submit(): called in a worker when it is over
  * @private: the caller's
  * @done: set: bytes copied, from the beginning on
@@ -38,7 +38,7 @@ struct blk_copy_request {
 	u64 dst_pos;
 	u64 len;
 	unsigned int flags;
-	unsigned int depth;
+	const struct blk_copy_op *parent;
 	void (*end)(struct blk_copy_request *req);
 	void *private;
 	u64 done;
@@ -55,6 +55,7 @@ struct blk_copy_request {
  * @dst: byte offset on @dst_disk
  * @len: bytes
  * @depth: how many disks above have handed this on
+ * @parent: the piece of the disk above, if there is one
  * @private: as registered
  * @done: the driver sets it: bytes copied, from the beginning on
  * @error: of a queued piece, set by the driver: 0 or a negative error
@@ -68,6 +69,7 @@ struct blk_copy_op {
 	u64 dst;
 	u64 len;
 	unsigned int depth;
+	const struct blk_copy_op *parent;
 	void *private;
 	u64 done;
 	int error;
@@ -134,10 +136,16 @@ static inline struct blk_copy_op *blk_copy_rq_op(struct request *rq)
 	return rq->end_io_data;
 }
 
-/* To be asked by drivers now and then in the course of a long piece. */
+/*
+ * To be asked by drivers now and then in the course of a long piece. Who waits
+ * for the topmost piece is the only one whom a signal reaches.
+ */
 static inline bool blk_copy_cancelled(const struct blk_copy_op *op)
 {
-	return READ_ONCE(op->cancelled);
+	for (; op; op = op->parent)
+		if (READ_ONCE(op->cancelled))
+			return true;
+	return false;
 }
 
 /* The attributes in copy/, for device_add_disk(). */

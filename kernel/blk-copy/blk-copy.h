@@ -14,13 +14,19 @@
  * Lock order, outermost first:
  *
  *   a range (range.c)           for the whole of a request
- *   invalidate_lock of the      for a piece; keeps readers from filling its
- *   destination's page cache    page cache with what is about to be replaced
+ *   i_rwsem of the              for a piece; keeps buffered reads and writes
+ *   destination's inode         out, whose pages reach beyond their bytes
+ *   invalidate_lock of its      for a piece; keeps page faults and readahead
+ *   page cache                  from bringing back what is being replaced
  *   whatever a driver takes
  *
- * A driver that hands a piece on, to a disk below its own, takes ranges and an
- * invalidate_lock of that disk inside of these. Disks are stacked without
- * cycles, so that nobody waits in a circle.
+ * These two are taken in the order of the block layer's own discard. None is
+ * held while a paused driver is waited for.
+ *
+ * A driver that hands a piece on, to a disk below its own, takes the locks of
+ * that disk's page cache inside of these; disks are stacked without cycles. It
+ * takes no range: to that disk it is a writer like any other, and who holds
+ * nothing yet is the only one who waits for a range.
  *
  * blk_copy_ranges_lock and blk_copy_providers_lock are leaves.
  */
@@ -46,6 +52,12 @@
 
 /* The most that is read and written in one go. */
 #define BLK_COPY_BUFFER	SZ_1M
+
+/* The most that is copied before others may use the page cache again. */
+#define BLK_COPY_PIECE	SZ_64M
+
+/* How many drivers hand a piece on, at most, each to the next. */
+#define BLK_COPY_MAX_DEPTH 4
 
 /**
  * enum blk_copy_state - what becomes of copies
@@ -112,7 +124,8 @@ struct blk_copy_buffer {
 /* provider.c */
 struct blk_copy_provider *blk_copy_get(struct gendisk *disk);
 struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk);
-int blk_copy_wait(struct gendisk *disk);
+void blk_copy_hold(struct blk_copy_provider *provider);
+int blk_copy_wait(const struct blk_copy_request *req);
 void blk_copy_put(struct blk_copy_provider *provider);
 
 /* range.c */
@@ -127,6 +140,20 @@ void blk_copy_free_buffer(struct blk_copy_buffer *buf);
 
 /* copy.c */
 extern struct workqueue_struct *blk_copy_wq;
+
+static inline unsigned int blk_copy_depth(const struct blk_copy_request *req)
+{
+	return req->parent ? req->parent->depth + 1 : 0;
+}
+
+static inline bool blk_copy_interrupted(const struct blk_copy_op *op)
+{
+	return task_sigpending(current) || blk_copy_cancelled(op);
+}
+
+/* queue.c */
+int blk_copy_queue_init(void);
+void blk_copy_queue_exit(void);
 
 /* control.c */
 int blk_copy_control_init(void);

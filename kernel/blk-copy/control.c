@@ -14,8 +14,13 @@
 
 #include "blk-copy.h"
 
-/* The block device that a descriptor of the caller is open on, for @mode. */
-static struct file *get_bdev(int fd, fmode_t mode, struct block_device **bdev)
+static struct block_device *bdev_of(struct file *file)
+{
+	return I_BDEV(file->f_mapping->host);
+}
+
+/* A block device that a descriptor of the caller is open on, for @mode. */
+static struct file *get_bdev_file(int fd, fmode_t mode)
 {
 	struct file *file = fget(fd);
 	int err = 0;
@@ -30,7 +35,6 @@ static struct file *get_bdev(int fd, fmode_t mode, struct block_device **bdev)
 		fput(file);
 		return ERR_PTR(err);
 	}
-	*bdev = I_BDEV(file->f_mapping->host);
 	return file;
 }
 
@@ -38,8 +42,9 @@ static struct file *get_bdev(int fd, fmode_t mode, struct block_device **bdev)
  * A file system that is mounted, a volume that is active: they keep in memory
  * what they believe to be on the disk. At the moment of the call, that is.
  */
-static int check_unclaimed(struct file *file, struct block_device *bdev)
+static int check_unclaimed(struct file *file)
 {
+	struct block_device *bdev = bdev_of(file);
 	int err;
 
 	if (compat_file_claims(file))
@@ -50,24 +55,36 @@ static int check_unclaimed(struct file *file, struct block_device *bdev)
 	return err;
 }
 
+/* As a read and a write would ask: security modules, file system events. */
+static int check_allowed(struct file *src, struct file *dst,
+			 const struct blk_copy_range *range)
+{
+	loff_t src_pos = range->src, dst_pos = range->dst;
+	int err = rw_verify_area(READ, src, &src_pos, range->len);
+
+	return err ?: rw_verify_area(WRITE, dst, &dst_pos, range->len);
+}
+
 static int copy_ranges(struct blk_copy_call *call,
-		       struct blk_copy_range *ranges,
-		       struct block_device *src, struct block_device *dst)
+		       struct blk_copy_range *ranges, struct file *src,
+		       struct file *dst)
 {
 	int err = 0;
 	u32 i;
 
 	for (i = 0; i < call->nr_ranges && !err; i++) {
 		struct blk_copy_request req = {
-			.src = src,
-			.dst = dst,
+			.src = bdev_of(src),
+			.dst = bdev_of(dst),
 			.src_pos = ranges[i].src,
 			.dst_pos = ranges[i].dst,
 			.len = ranges[i].len,
 			.flags = call->flags,
 		};
 
-		err = blk_copy(&req);
+		err = check_allowed(src, dst, &ranges[i]);
+		if (!err)
+			err = blk_copy(&req);
 		ranges[i].done = req.done;
 		call->done += req.done;
 		call->offloaded += req.offloaded;
@@ -77,23 +94,22 @@ static int copy_ranges(struct blk_copy_call *call,
 
 static int with_files(struct blk_copy_call *call, struct blk_copy_range *ranges)
 {
-	struct block_device *src, *dst;
-	struct file *src_file, *dst_file;
+	struct file *src, *dst;
 	int err;
 
-	src_file = get_bdev(call->src_fd, FMODE_READ, &src);
-	if (IS_ERR(src_file))
-		return PTR_ERR(src_file);
-	dst_file = get_bdev(call->dst_fd, FMODE_WRITE, &dst);
-	if (IS_ERR(dst_file)) {
-		fput(src_file);
-		return PTR_ERR(dst_file);
+	src = get_bdev_file(call->src_fd, FMODE_READ);
+	if (IS_ERR(src))
+		return PTR_ERR(src);
+	dst = get_bdev_file(call->dst_fd, FMODE_WRITE);
+	if (IS_ERR(dst)) {
+		fput(src);
+		return PTR_ERR(dst);
 	}
-	err = check_unclaimed(dst_file, dst);
+	err = check_unclaimed(dst);
 	if (!err)
 		err = copy_ranges(call, ranges, src, dst);
-	fput(dst_file);
-	fput(src_file);
+	fput(dst);
+	fput(src);
 	return err;
 }
 
@@ -148,7 +164,6 @@ static void fill_info(struct blk_copy_info *info, struct gendisk *disk)
 
 static long ioctl_info(void __user *user)
 {
-	struct block_device *bdev;
 	struct blk_copy_info info;
 	struct file *file;
 
@@ -156,10 +171,10 @@ static long ioctl_info(void __user *user)
 		return -EFAULT;
 	if (info.reserved)
 		return -EINVAL;
-	file = get_bdev(info.fd, 0, &bdev);
+	file = get_bdev_file(info.fd, 0);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	fill_info(&info, bdev->bd_disk);
+	fill_info(&info, bdev_of(file)->bd_disk);
 	fput(file);
 	return copy_to_user(user, &info, sizeof(info)) ? -EFAULT : 0;
 }

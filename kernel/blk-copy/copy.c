@@ -4,21 +4,25 @@
  *
  * Copies go past the page cache, as direct I/O does. Before each piece, what
  * the source's cache holds dirty is written, and so is the destination's, whose
- * pages are dropped; afterwards they are dropped once more, because a program
- * that writes through the cache may have brought one back. Pages that are
- * dirty by then stay: that write came later. Only the caches of the two block
- * devices that are given are seen; a disk and its partitions have one each.
+ * pages are dropped. Nobody reads or writes through the destination's cache
+ * meanwhile: pages and their buffers reach beyond the bytes that a program
+ * wants, and would put back what was there before the copy. A scan for
+ * partitions asks nobody for that, so that pages are dropped once more
+ * afterwards. Only the caches of the two block devices that are given are seen;
+ * a disk and its partitions have one each.
  *
  * A piece is looked up, checked and sent anew each time, so that disks, limits
  * and sizes may change in between.
  *
  * Locks: see blk-copy.h.
  */
+#include <linux/buffer_head.h>
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/lockdep.h>
 #include <linux/overflow.h>
 #include <linux/pagemap.h>
+#include <linux/sched/mm.h>
 
 #include "blk-copy.h"
 
@@ -36,8 +40,9 @@ static int check_request(const struct blk_copy_request *req)
 	unsigned int src_mask = bdev_logical_block_size(req->src) - 1;
 	unsigned int dst_mask = bdev_logical_block_size(req->dst) - 1;
 
-	if (req->depth >= MAX_LOCKDEP_SUBCLASSES)
-		return -ELOOP;
+	BUILD_BUG_ON(BLK_COPY_MAX_DEPTH > MAX_LOCKDEP_SUBCLASSES);
+	if (blk_copy_depth(req) >= BLK_COPY_MAX_DEPTH)
+		return -EOPNOTSUPP;
 	if (req->flags & ~BLK_COPY_FLAGS ||
 	    req->flags == BLK_COPY_NO_OFFLOAD)
 		return -EINVAL;
@@ -76,11 +81,27 @@ static bool fits(const struct blk_copy_provider *p, struct blk_copy_op *op)
 	return op->len;
 }
 
-static bool reaches(const struct blk_copy_provider *p,
-		    const struct blk_copy_op *op)
+/*
+ * The driver of a source that the destination's driver can copy from, with a
+ * reference, or NULL.
+ */
+static struct blk_copy_provider *get_source(struct blk_copy_provider *dst_p,
+					    struct gendisk *src)
 {
-	return op->src_disk == op->dst_disk ||
-	       (p->ops->reaches && p->ops->reaches(op->src_disk, op->dst_disk));
+	struct blk_copy_provider *p;
+
+	if (src == dst_p->disk) {
+		blk_copy_hold(dst_p);
+		return dst_p;
+	}
+	p = blk_copy_get(src);
+	if (!p)
+		return NULL;
+	if (p->ops == dst_p->ops && p->ops->reaches &&
+	    p->ops->reaches(src, dst_p->disk))
+		return p;
+	blk_copy_put(p);
+	return NULL;
 }
 
 /* That error is ours: it stands for a driver that is paused. */
@@ -93,16 +114,14 @@ static int not_again(int err)
 static int offload_pinned(struct blk_copy_provider *dst_p,
 			  struct blk_copy_op *op)
 {
-	struct blk_copy_provider *src_p = dst_p;
+	struct blk_copy_provider *src_p = get_source(dst_p, op->src_disk);
 	int err = -EOPNOTSUPP;
 
-	if (op->src_disk != op->dst_disk)
-		src_p = blk_copy_get(op->src_disk);
-	if (src_p && src_p->ops == dst_p->ops && reaches(dst_p, op) &&
-	    fits(src_p, op) && fits(dst_p, op))
+	if (!src_p)
+		return err;
+	if (fits(src_p, op) && fits(dst_p, op))
 		err = dst_p->ops->copy(op);
-	if (src_p && src_p != dst_p)
-		blk_copy_put(src_p);
+	blk_copy_put(src_p);
 	return err;
 }
 
@@ -116,7 +135,8 @@ static int offload(const struct blk_copy_request *req,
 		.src = on_disk(req->src, req->src_pos + req->done),
 		.dst = on_disk(req->dst, req->dst_pos + req->done),
 		.len = len,
-		.depth = req->depth,
+		.depth = blk_copy_depth(req),
+		.parent = req->parent,
 		.private = p->limits.private,
 	};
 	int err = not_again(offload_pinned(p, &op));
@@ -196,23 +216,52 @@ static int write_back(struct block_device *bdev, u64 pos, u64 len)
 static int drop(struct block_device *bdev, u64 pos, u64 len)
 {
 	struct address_space *mapping = compat_bdev_mapping(bdev);
+	pgoff_t first = pos >> PAGE_SHIFT, last = (pos + len - 1) >> PAGE_SHIFT;
+	int err;
 
 	if (!mapping->nrpages)
 		return 0;
-	return invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT,
-					     (pos + len - 1) >> PAGE_SHIFT);
+	err = invalidate_inode_pages2_range(mapping, first, last);
+	if (err != -EBUSY)
+		return err;
+	/* What a file system had mounted here may linger among those. */
+	invalidate_bh_lrus();
+	return invalidate_inode_pages2_range(mapping, first, last);
+}
+
+/* In the order of the block layer's own discards. */
+static int lock_cache(const struct blk_copy_request *req)
+{
+	struct address_space *mapping = compat_bdev_mapping(req->dst);
+	int err;
+
+	err = down_write_killable_nested(&mapping->host->i_rwsem,
+					 blk_copy_depth(req));
+	if (err)
+		return err;
+	err = down_write_killable_nested(&mapping->invalidate_lock,
+					 blk_copy_depth(req));
+	if (err)
+		up_write(&mapping->host->i_rwsem);
+	return err;
+}
+
+static void unlock_cache(const struct blk_copy_request *req)
+{
+	struct address_space *mapping = compat_bdev_mapping(req->dst);
+
+	up_write(&mapping->invalidate_lock);
+	up_write(&mapping->host->i_rwsem);
 }
 
 static int copy_coherent(struct blk_copy_request *req, u64 len,
 			 struct blk_copy_buffer *buf)
 {
-	struct address_space *mapping = compat_bdev_mapping(req->dst);
 	u64 dst = req->dst_pos + req->done;
 	int err = write_back(req->src, req->src_pos + req->done, len);
 
 	if (!err)
-		err = down_write_killable_nested(&mapping->invalidate_lock,
-						 req->depth);
+		err = lock_cache(req);
 	if (err)
 		return err;
 	err = write_back(req->dst, dst, len);
@@ -220,9 +269,8 @@ static int copy_coherent(struct blk_copy_request *req, u64 len,
 		err = drop(req->dst, dst, len);
 	if (!err)
 		err = copy_piece(req, len, buf);
-	/* A page that is dirty now was written after what was copied. */
 	drop(req->dst, dst, len);
-	up_write(&mapping->invalidate_lock);
+	unlock_cache(req);
 	return err;
 }
 
@@ -235,7 +283,8 @@ static u64 piece(const struct blk_copy_request *req)
 	if (!(req->flags & BLK_COPY_NO_OFFLOAD))
 		p = blk_copy_get(req->dst->bd_disk);
 	if (p) {
-		len = max_t(u64, len, READ_ONCE(p->max_bytes));
+		len = clamp_t(u64, READ_ONCE(p->max_bytes), len,
+			      BLK_COPY_PIECE);
 		blk_copy_put(p);
 	}
 	return min(len, req->len - req->done);
@@ -247,7 +296,7 @@ static int copy_locked(struct blk_copy_request *req)
 	int err = 0;
 
 	while (!err && req->done < req->len) {
-		if (task_sigpending(current))
+		if (blk_copy_interrupted(req->parent))
 			err = -EINTR;
 		else
 			err = check_again(req);
@@ -255,7 +304,7 @@ static int copy_locked(struct blk_copy_request *req)
 			err = copy_coherent(req, piece(req), &buf);
 		/* Not with the page cache locked, and with nothing held. */
 		if (err == -EAGAIN)
-			err = blk_copy_wait(req->dst->bd_disk);
+			err = blk_copy_wait(req);
 		cond_resched();
 	}
 	blk_copy_free_buffer(&buf);
@@ -267,8 +316,9 @@ static int copy_locked(struct blk_copy_request *req)
  * @req: the range; @req->done is true whatever is returned
  *
  * Ranges that overlap are refused (-EINVAL); copies of the same bytes by
- * several callers go one after the other. What is on the destination after the
- * first @req->done bytes is unchanged, or what the copy would have put there.
+ * several callers go one after the other, but those with a parent wait for
+ * nobody. What is on the destination after the first @req->done bytes is
+ * unchanged, or what the copy would have put there.
  *
  * Context: may sleep; a signal interrupts it. A caller on the way of I/O calls
  * it with memalloc_noio_save().
@@ -293,6 +343,8 @@ int blk_copy(struct blk_copy_request *req)
 		return err;
 	if (blk_copy_overlaps(&span))
 		return -EINVAL;
+	if (req->parent)
+		return copy_locked(req);
 	err = blk_copy_lock_span(&span);
 	if (err)
 		return err;
@@ -311,15 +363,18 @@ EXPORT_SYMBOL_GPL(blk_copy);
  */
 bool blk_copy_possible(struct block_device *src, struct block_device *dst)
 {
-	struct blk_copy_provider *p = blk_copy_get(dst->bd_disk);
-	struct blk_copy_op op = { .src_disk = src->bd_disk,
-				  .dst_disk = dst->bd_disk };
-	bool possible;
+	struct blk_copy_provider *dst_p = blk_copy_get(dst->bd_disk), *src_p;
+	bool possible = false;
 
-	if (!p)
+	if (!dst_p)
 		return false;
-	possible = reaches(p, &op) && READ_ONCE(p->max_bytes);
-	blk_copy_put(p);
+	src_p = get_source(dst_p, src->bd_disk);
+	if (src_p) {
+		possible = READ_ONCE(src_p->max_bytes) &&
+			   READ_ONCE(dst_p->max_bytes);
+		blk_copy_put(src_p);
+	}
+	blk_copy_put(dst_p);
 	return possible;
 }
 EXPORT_SYMBOL_GPL(blk_copy_possible);
@@ -328,8 +383,11 @@ static void copy_work(struct work_struct *work)
 {
 	struct blk_copy_request *req =
 		container_of(work, struct blk_copy_request, work);
+	/* The caller's scope, or no harm. */
+	unsigned int noio = memalloc_noio_save();
 
 	req->error = blk_copy(req);
+	memalloc_noio_restore(noio);
 	req->end(req);
 }
 
@@ -337,7 +395,8 @@ static void copy_work(struct work_struct *work)
  * blk_copy_submit() - copy a range, and be told when it is over
  * @req: the range, with @req->end, which is called in a worker and may free it
  *
- * As blk_copy(), except that no signal interrupts it. Context: any.
+ * As blk_copy(), except that no signal interrupts it, unless it has a parent
+ * that is interrupted. Memory is got as in a NOIO scope. Context: any.
  */
 void blk_copy_submit(struct blk_copy_request *req)
 {

@@ -13,15 +13,22 @@ static int __init blk_copy_init(void)
 	blk_copy_wq = alloc_workqueue("blk-copy", WQ_UNBOUND, 0);
 	if (!blk_copy_wq)
 		return -ENOMEM;
-	err = blk_copy_control_init();
+	err = blk_copy_queue_init();
 	if (err)
-		destroy_workqueue(blk_copy_wq);
+		goto no_queue;
+	err = blk_copy_control_init();
+	if (!err)
+		return 0;
+	blk_copy_queue_exit();
+no_queue:
+	destroy_workqueue(blk_copy_wq);
 	return err;
 }
 
 static void __exit blk_copy_exit(void)
 {
 	blk_copy_control_exit();
+	blk_copy_queue_exit();
 	destroy_workqueue(blk_copy_wq);
 }
 

@@ -190,6 +190,15 @@ struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk)
 	return !p && paused ? ERR_PTR(-EAGAIN) : p;
 }
 
+/**
+ * blk_copy_hold() - one more reference
+ * @p: the provider, with a reference of the caller's
+ */
+void blk_copy_hold(struct blk_copy_provider *p)
+{
+	atomic_inc(&p->users);
+}
+
 static bool may_go_on(struct gendisk *disk)
 {
 	struct blk_copy_provider *p = blk_copy_get_or_wait(disk);
@@ -202,20 +211,21 @@ static bool may_go_on(struct gendisk *disk)
 }
 
 /**
- * blk_copy_wait() - wait until copies for a disk are not paused
- * @disk: any disk
+ * blk_copy_wait() - wait until copies to a destination are not paused
+ * @req: the request
  *
- * Return: 0, or -EINTR after a signal.
+ * Return: 0, or -EINTR after a signal to whoever wants it.
  */
-int blk_copy_wait(struct gendisk *disk)
+int blk_copy_wait(const struct blk_copy_request *req)
 {
+	struct gendisk *disk = req->dst->bd_disk;
 	long left;
 
 	do {
 		left = wait_event_killable_timeout(blk_copy_providers_wait,
 						   may_go_on(disk),
 						   BLK_COPY_POLL);
-	} while (!left && !task_sigpending(current));
+	} while (!left && !blk_copy_interrupted(req->parent));
 	return left > 0 ? 0 : -EINTR;
 }
 

@@ -3,7 +3,14 @@
  * A piece as a request in the queue of the driver that copies it, so that
  * freezing, quiescing and removing the disk work as for any other request.
  * Nobody but that driver ever sees it. And a piece in a worker, for drivers
- * without a queue. Takes no locks.
+ * without a queue.
+ *
+ * Workers of pieces that are handed on have a queue of their own for each
+ * level, so that all workers of one level may wait for the next. The queues
+ * have no rescuers: what runs there goes into file systems, which wait for
+ * workers without one. Nobody frees memory by copying.
+ *
+ * Takes no locks.
  */
 #include <linux/blk-mq.h>
 #include <linux/export.h>
@@ -27,7 +34,7 @@ static void wait(struct blk_copy_op *op)
 	do {
 		left = wait_for_completion_killable_timeout(&op->complete,
 							    BLK_COPY_POLL);
-	} while (!left && !task_sigpending(current));
+	} while (!left && !blk_copy_interrupted(op));
 	if (left > 0)
 		return;
 	WRITE_ONCE(op->cancelled, true);
@@ -61,6 +68,39 @@ int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op)
 }
 EXPORT_SYMBOL_GPL(blk_copy_execute);
 
+static struct workqueue_struct *blk_copy_call_wq[BLK_COPY_MAX_DEPTH];
+
+/**
+ * blk_copy_queue_init() - make the queues of workers
+ *
+ * Return: 0 or a negative error.
+ */
+int blk_copy_queue_init(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < BLK_COPY_MAX_DEPTH; i++) {
+		blk_copy_call_wq[i] = alloc_workqueue("blk-copy-%u", WQ_UNBOUND,
+						      0, i);
+		if (!blk_copy_call_wq[i]) {
+			blk_copy_queue_exit();
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/**
+ * blk_copy_queue_exit() - take away those that there are
+ */
+void blk_copy_queue_exit(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < BLK_COPY_MAX_DEPTH && blk_copy_call_wq[i]; i++)
+		destroy_workqueue(blk_copy_call_wq[i]);
+}
+
 struct blk_copy_work {
 	struct work_struct work;
 	struct blk_copy_op *op;
@@ -91,8 +131,7 @@ int blk_copy_call(struct blk_copy_op *op, int (*fn)(struct blk_copy_op *op))
 
 	init_completion(&op->complete);
 	INIT_WORK_ONSTACK(&w.work, call_work);
-	/* Not blk_copy_wq, whose workers may all wait for this. */
-	queue_work(system_unbound_wq, &w.work);
+	queue_work(blk_copy_call_wq[op->depth], &w.work);
 	wait(op);
 	flush_work(&w.work);
 	destroy_work_on_stack(&w.work);

@@ -3,8 +3,10 @@
  * Copies that touch the same bytes, one of them writing, go one after the
  * other, in the order in which they came.
  *
- * Each waits only for those that came before it, so that none waits in a
- * circle. There are as many as there are callers: a list will do.
+ * Each waits only for those that came before it, and holds nothing while it
+ * waits, so that none waits in a circle. A piece that a driver hands on to a
+ * disk below takes no range, because its caller holds one above. There are as
+ * many as there are callers: a list will do.
  *
  * Locks: blk_copy_ranges_lock, a leaf.
  */

@@ -20,6 +20,9 @@
 
 #define COPY_BYTES SZ_64M
 
+/* What is copied before somebody is asked whether to go on. */
+#define COPY_CHUNK SZ_16M
+
 /*
  * From here on copy-on-write asks the file system below to share extents. It
  * takes locks for that which other I/O on the file waits for, and a write to
@@ -76,7 +79,7 @@ int qcow2_copy_data(struct qcow2_image *q, u64 from, u64 to, u64 len)
 	int r = -EOPNOTSUPP;
 
 	if (q->store.shares && len >= SHARE_BYTES)
-		r = qcow2_store_copy(&q->store, from, to, len, 0);
+		r = qcow2_store_copy(&q->store, from, to, len, NULL);
 	return r == -EOPNOTSUPP ? qcow2_copy(q, from, to, len) : r;
 }
 
@@ -107,7 +110,7 @@ static int look_up(struct qcow2_image *q, struct qcow2_block *b, u64 pos,
 
 /* The beginning of what qcow2_copy_guest() is to copy; sets @len to it. */
 static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len,
-		    unsigned int depth)
+		    const struct blk_copy_op *parent)
 {
 	struct qcow2_block *b = qcow2_l2_get(q, from);
 	int srcu, type, r;
@@ -120,7 +123,7 @@ static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len,
 	qcow2_block_put(b);
 	switch (type) {
 	case QCOW2_CLUSTER_NORMAL:
-		r = qcow2_store_copy(&q->store, source, host, *len, depth);
+		r = qcow2_store_copy(&q->store, source, host, *len, parent);
 		if (r == -EOPNOTSUPP)
 			r = qcow2_copy(q, source, host, *len);
 		break;
@@ -142,13 +145,13 @@ static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len,
  * @from: guest offset
  * @host: byte offset in the store, of clusters that are the caller's
  * @len: bytes
- * @depth: for blk_copy_request.depth
+ * @parent: for blk_copy_request.parent
  *
  * All aligned to the store. Context: a worker; not within SRCU.
  * Return: 0 or a negative error.
  */
 int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len,
-		     unsigned int depth)
+		     const struct blk_copy_op *parent)
 {
 	u64 done, part;
 	int r = 0;
@@ -156,8 +159,10 @@ int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len,
 	if (!READ_ONCE(q->data_written))
 		WRITE_ONCE(q->data_written, true);
 	for (done = 0; !r && done < len; done += part) {
-		part = len - done;
-		r = copy_run(q, from + done, host + done, &part, depth);
+		if (blk_copy_cancelled(parent))
+			return -EINTR;
+		part = min_t(u64, len - done, COPY_CHUNK);
+		r = copy_run(q, from + done, host + done, &part, parent);
 	}
 	return r;
 }
@@ -181,10 +186,10 @@ static int source_run(struct qcow2_image *q, u64 pos, u64 *len, bool *zeros)
 
 /* Writes what can be written in one go; returns bytes, or a negative error. */
 static s64 write_some(struct qcow2_copy *c, u64 src, u64 dst, u64 len,
-		      unsigned int depth)
+		      const struct blk_copy_op *op)
 {
 	struct qcow2_src source = { .copy = true, .from = src, .to = dst,
-				    .depth = depth };
+				    .parent = op };
 	enum qcow2_progress progress;
 	u64 done;
 
@@ -209,7 +214,7 @@ static s64 copy_some(struct qcow2_image *q, struct qcow2_copy *c,
 		return -EIO;
 	r = source_run(q, src, &len, &zeros);
 	if (!r && !zeros)
-		return write_some(c, src, dst, len, op->depth + 1);
+		return write_some(c, src, dst, len, op);
 	if (!r)
 		r = blkdev_issue_zeroout(op->dst_disk->part0,
 					 dst >> SECTOR_SHIFT,

@@ -655,7 +655,7 @@ int qcow2_store_rw_buf(struct qcow2_store *st, bool write, u64 pos, void *buf,
 int qcow2_store_flush(struct qcow2_store *st);
 void qcow2_store_touch(struct qcow2_store *st);
 int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
-		     unsigned int depth);
+		     const struct blk_copy_op *parent);
 int qcow2_store_extend(struct qcow2_store *st, u64 from, u64 to);
 int qcow2_store_trim(struct qcow2_store *st, u64 size);
 void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len);
@@ -795,7 +795,7 @@ enum qcow2_progress { QCOW2_GO_ON, QCOW2_PARKED };
  *	written to @to. Without any of these, zeros are written.
  * @from: see @copy
  * @to: see @copy
- * @depth: for blk_copy_request.depth
+ * @parent: for blk_copy_request.parent
  */
 struct qcow2_src {
 	struct bio *bio;
@@ -804,7 +804,7 @@ struct qcow2_src {
 	bool copy;
 	u64 from;
 	u64 to;
-	unsigned int depth;
+	const struct blk_copy_op *parent;
 };
 
 enum qcow2_progress qcow2_write_step(struct qcow2_io *io, struct qcow2_sub *sub,
@@ -831,7 +831,7 @@ int qcow2_copy_register(struct qcow2_image *q);
 void qcow2_copy_unregister(struct qcow2_image *q);
 int qcow2_copy_data(struct qcow2_image *q, u64 from, u64 to, u64 len);
 int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len,
-		     unsigned int depth);
+		     const struct blk_copy_op *parent);
 void qcow2_copy_wake(struct qcow2_io *io);
 void qcow2_copy_idle(struct qcow2_io *io);
 

@@ -505,7 +505,7 @@ void qcow2_store_touch(struct qcow2_store *st)
 }
 
 static int copy_on_device(struct qcow2_store *st, u64 from, u64 to, u64 len,
-			  unsigned int depth)
+			  const struct blk_copy_op *parent)
 {
 	struct blk_copy_request req = {
 		.src = st->bdev,
@@ -513,7 +513,7 @@ static int copy_on_device(struct qcow2_store *st, u64 from, u64 to, u64 len,
 		.src_pos = from,
 		.dst_pos = to,
 		.len = len,
-		.depth = depth,
+		.parent = parent,
 		.flags = BLK_COPY_EMULATE,
 	};
 
@@ -526,19 +526,19 @@ static int copy_on_device(struct qcow2_store *st, u64 from, u64 to, u64 len,
  * @from: byte offset
  * @to: byte offset
  * @len: bytes; the two ranges do not overlap
- * @depth: for blk_copy_request.depth
+ * @parent: for blk_copy_request.parent, or NULL
  *
  * Offsets and length are aligned to the store. Context: a worker.
  * Return: 0; -EOPNOTSUPP if it cannot; or another negative error.
  */
 int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
-		     unsigned int depth)
+		     const struct blk_copy_op *parent)
 {
 	u64 done = 0;
 	ssize_t r;
 
 	if (st->bdev)
-		return copy_on_device(st, from, to, len, depth);
+		return copy_on_device(st, from, to, len, parent);
 	while (done < len) {
 		r = vfs_copy_file_range(st->file, from + done, st->file,
 					to + done, len - done, 0);

@@ -52,7 +52,7 @@ static void put_data(struct step *s, u64 len, u64 host)
 
 	if (s->src->copy) {
 		qcow2_sub_done(s->sub, qcow2_copy_guest(s->q, from, host, len,
-							s->src->depth));
+							s->src->parent));
 		return;
 	}
 	set_source(s, len);

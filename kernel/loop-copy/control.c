@@ -3,7 +3,7 @@
  * The control device; which disks there are.
  *
  * Locks: loop_copy_lock for the list and for everything that is done to a disk
- * as a whole. A disk that goes away by itself does so in a worker, because it
+ * as a whole, but for closing its file. A disk that goes away by itself does so in a worker, because it
  * learns of it under the disk's open_mutex.
  */
 #include <linux/capability.h>
@@ -39,22 +39,17 @@ static u32 free_number(void)
 	return number;
 }
 
-static void remove_disk(struct loop_copy *lc)
-{
-	lockdep_assert_held(&loop_copy_lock);
-	/* The number is free when the disk is gone. */
-	loop_copy_destroy(lc);
-	module_put(THIS_MODULE);
-}
-
 static void remove_work(struct work_struct *work)
 {
 	struct loop_copy *lc = container_of(work, struct loop_copy, remove);
 
 	mutex_lock(&loop_copy_lock);
+	/* The number is free when the disk is gone. */
+	loop_copy_remove(lc);
 	list_del(&lc->node);
-	remove_disk(lc);
 	mutex_unlock(&loop_copy_lock);
+	loop_copy_free(lc);
+	module_put(THIS_MODULE);
 }
 
 /**
@@ -97,42 +92,55 @@ static long attach(void __user *user)
 	return err;
 }
 
-static long detach(const struct loop_copy_disk *call)
+/* The disk that a call is for, with the lock held unless it is an error. */
+static struct loop_copy *lock_disk(void __user *user)
 {
-	struct loop_copy *lc = find(call->number);
+	struct loop_copy_disk call;
+	struct loop_copy *lc;
 	int err;
 
-	if (!lc)
-		return -ENXIO;
+	if (copy_from_user(&call, user, sizeof(call)))
+		return ERR_PTR(-EFAULT);
+	if (call.reserved)
+		return ERR_PTR(-EINVAL);
+	err = mutex_lock_killable(&loop_copy_lock);
+	if (err)
+		return ERR_PTR(err);
+	lc = find(call.number);
+	if (lc)
+		return lc;
+	mutex_unlock(&loop_copy_lock);
+	return ERR_PTR(-ENXIO);
+}
+
+static long detach(void __user *user)
+{
+	struct loop_copy *lc = lock_disk(user);
+	int err;
+
+	if (IS_ERR(lc))
+		return PTR_ERR(lc);
 	err = loop_copy_close_for_good(lc);
+	if (!err) {
+		loop_copy_remove(lc);
+		list_del(&lc->node);
+	}
+	mutex_unlock(&loop_copy_lock);
 	if (err)
 		return err;
-	list_del(&lc->node);
-	remove_disk(lc);
+	loop_copy_free(lc);
+	module_put(THIS_MODULE);
 	return 0;
 }
 
-static long resize(const struct loop_copy_disk *call)
+static long resize(void __user *user)
 {
-	struct loop_copy *lc = find(call->number);
+	struct loop_copy *lc = lock_disk(user);
+	int err;
 
-	return lc ? loop_copy_resize(lc) : -ENXIO;
-}
-
-static long on_disk(void __user *user,
-		    long (*fn)(const struct loop_copy_disk *call))
-{
-	struct loop_copy_disk call;
-	long err;
-
-	if (copy_from_user(&call, user, sizeof(call)))
-		return -EFAULT;
-	if (call.reserved)
-		return -EINVAL;
-	err = mutex_lock_killable(&loop_copy_lock);
-	if (err)
-		return err;
-	err = fn(&call);
+	if (IS_ERR(lc))
+		return PTR_ERR(lc);
+	err = loop_copy_resize(lc);
 	mutex_unlock(&loop_copy_lock);
 	return err;
 }
@@ -150,9 +158,9 @@ static long control_ioctl(struct file *file, unsigned int cmd,
 	case LOOP_COPY_ATTACH:
 		return attach(user);
 	case LOOP_COPY_DETACH:
-		return on_disk(user, detach);
+		return detach(user);
 	case LOOP_COPY_RESIZE:
-		return on_disk(user, resize);
+		return resize(user);
 	default:
 		return -ENOTTY;
 	}

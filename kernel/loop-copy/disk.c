@@ -14,7 +14,20 @@
 #define LOOP_COPY_DEPTH		128
 #define LOOP_COPY_MAX_SECTORS	2560
 /* A file system that shares extents is done with it at once. */
-#define LOOP_COPY_MAX_BYTES	((u64)SZ_1G)
+#define LOOP_COPY_MAX_SHARED	SZ_64M
+#define LOOP_COPY_MAX_MOVED	SZ_4M
+
+/*
+ * Whoever has claimed it, or writes. An open would tell, but before 6.5 a driver
+ * does not learn of those of a partition that is open already.
+ */
+static void note_use(struct loop_copy *lc, struct request *rq)
+{
+	if (READ_ONCE(lc->used) || !rq->bio)
+		return;
+	if (op_is_write(req_op(rq)) || READ_ONCE(rq->bio->bi_bdev->bd_holder))
+		WRITE_ONCE(lc->used, true);
+}
 
 static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 			     const struct blk_mq_queue_data *bd)
@@ -28,6 +41,8 @@ static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 	if (unlikely(op_is_write(req_op(rq)) &&
 		     lc->flags & LOOP_COPY_READ_ONLY))
 		return BLK_STS_IOERR;
+	if (lc->flags & LOOP_COPY_AUTOCLEAR)
+		note_use(lc, rq);
 	cmd->done = 0;
 	cmd->buffered = false;
 	if ((req_op(rq) == REQ_OP_READ || req_op(rq) == REQ_OP_WRITE) &&
@@ -136,7 +151,7 @@ static int COMPAT_DISK_OPEN(disk_open)
 		return -ENXIO;
 	/* Whoever only looks, as udev does, is not the user that goes away. */
 	if (compat_opened_for_use)
-		lc->used = true;
+		WRITE_ONCE(lc->used, true);
 	return 0;
 }
 
@@ -145,8 +160,8 @@ static void COMPAT_DISK_RELEASE(disk_release)
 	struct loop_copy *lc = compat_disk->private_data;
 
 	lockdep_assert_held(&compat_disk->open_mutex);
-	if (!(lc->flags & LOOP_COPY_AUTOCLEAR) || !lc->used || lc->gone ||
-	    disk_openers(compat_disk))
+	if (!(lc->flags & LOOP_COPY_AUTOCLEAR) || !READ_ONCE(lc->used) ||
+	    lc->gone || disk_openers(compat_disk))
 		return;
 	lc->gone = true;
 	loop_copy_removed(lc);
@@ -250,7 +265,8 @@ static int add_provider(struct loop_copy *lc, u32 block)
 {
 	u32 fs_block = i_blocksize(file_inode(lc->file.meta));
 	struct blk_copy_limits lim = {
-		.max_bytes = LOOP_COPY_MAX_BYTES,
+		.max_bytes = lc->file.shares ? LOOP_COPY_MAX_SHARED :
+					       LOOP_COPY_MAX_MOVED,
 		.granularity = block,
 		.optimal = lc->file.shares ? max(block, fs_block) : block,
 	};
@@ -333,16 +349,26 @@ no_file:
 }
 
 /**
- * loop_copy_destroy() - remove a disk that cannot be opened any more
- * @lc: the disk, which is freed
+ * loop_copy_remove() - remove a disk that cannot be opened any more
+ * @lc: the disk; nothing of it is left but for loop_copy_free()
  */
-void loop_copy_destroy(struct loop_copy *lc)
+void loop_copy_remove(struct loop_copy *lc)
 {
 	del_gendisk(lc->disk);
 	blk_copy_unregister(lc->provider);
 	destroy_workqueue(lc->wq);
 	put_disk(lc->disk);
 	blk_mq_free_tag_set(&lc->tag_set);
+}
+
+/**
+ * loop_copy_free() - close the file of a disk that has been removed
+ * @lc: the disk, which is freed
+ *
+ * Context: holds nothing that others wait for: file systems may hang.
+ */
+void loop_copy_free(struct loop_copy *lc)
+{
 	loop_copy_file_close(&lc->file);
 	kfree(lc);
 }

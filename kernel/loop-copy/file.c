@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The file below a disk: opening, what it can do. Takes no locks of its own.
+ * The file below a disk: opening, what it can do.
+ *
+ * Locks: loop_copy_files_lock, a leaf.
  */
 #include <linux/cred.h>
 #include <linux/file.h>
@@ -10,6 +12,9 @@
 #include <linux/swap.h>
 
 #include "loop-copy.h"
+
+static DEFINE_SPINLOCK(loop_copy_files_lock);
+static LIST_HEAD(loop_copy_files);
 
 static bool get_dio(struct file *file, struct kstat *stat)
 {
@@ -75,6 +80,9 @@ static int check_passed(struct file *passed, u32 flags)
 	/* The descriptor is the authority: no more than it allows. */
 	if ((passed->f_mode & need) != need)
 		return -EBADF;
+	if (!(flags & LOOP_COPY_READ_ONLY) &&
+	    (passed->f_flags & O_APPEND || IS_APPEND(inode)))
+		return -EPERM;
 	if (IS_SWAPFILE(inode))
 		return -ETXTBSY;
 	if (!passed->f_op->read_iter || (!(flags & LOOP_COPY_READ_ONLY) &&
@@ -83,14 +91,56 @@ static int check_passed(struct file *passed, u32 flags)
 	return 0;
 }
 
+/* That is asked by sharing nothing, at the end. */
+static bool shares(struct file *file)
+{
+	loff_t end = i_size_read(file_inode(file));
+
+	return file->f_mode & FMODE_WRITE &&
+	       !vfs_clone_file_range(file, end, file, end, 0, 0);
+}
+
+/* Another disk of the same file. */
+static struct loop_copy_file *find_twin(const struct loop_copy_file *f)
+{
+	struct loop_copy_file *other;
+
+	lockdep_assert_held(&loop_copy_files_lock);
+	list_for_each_entry(other, &loop_copy_files, node)
+		if (other != f && other->data->f_mapping == f->data->f_mapping)
+			return other;
+	return NULL;
+}
+
+/* Memory for the page cache must not be got by writing to us. */
+static void restrict_memory(struct loop_copy_file *f)
+{
+	struct address_space *mapping = f->data->f_mapping;
+	struct loop_copy_file *twin;
+
+	spin_lock(&loop_copy_files_lock);
+	twin = find_twin(f);
+	f->gfp = twin ? twin->gfp : mapping_gfp_mask(mapping);
+	mapping_set_gfp_mask(mapping, f->gfp & ~(__GFP_IO | __GFP_FS));
+	list_add(&f->node, &loop_copy_files);
+	spin_unlock(&loop_copy_files_lock);
+}
+
+static void allow_memory(struct loop_copy_file *f)
+{
+	spin_lock(&loop_copy_files_lock);
+	list_del(&f->node);
+	if (!find_twin(f))
+		mapping_set_gfp_mask(f->data->f_mapping, f->gfp);
+	spin_unlock(&loop_copy_files_lock);
+}
+
 static void learn(struct loop_copy_file *f)
 {
-	const struct file_operations *op = f->data->f_op;
-
 	/* btrfs waits for the inode lock of a direct read even under NOWAIT. */
 	f->nowait = f->direct && f->data->f_mode & FMODE_NOWAIT &&
 		    file_inode(f->data)->i_sb->s_magic != BTRFS_SUPER_MAGIC;
-	f->shares = op->remap_file_range || op->copy_file_range;
+	f->shares = shares(f->data);
 	/*
 	 * A time stamp update makes a NOWAIT write fail about once a jiffy;
 	 * loop_copy_file_touch() does it instead.
@@ -98,10 +148,7 @@ static void learn(struct loop_copy_file *f)
 	spin_lock(&f->data->f_lock);
 	f->data->f_mode |= FMODE_NOCMTIME;
 	spin_unlock(&f->data->f_lock);
-	/* Memory for the page cache must not be got by writing to us. */
-	f->gfp = mapping_gfp_mask(f->data->f_mapping);
-	mapping_set_gfp_mask(f->data->f_mapping,
-			     f->gfp & ~(__GFP_IO | __GFP_FS));
+	restrict_memory(f);
 }
 
 /**
@@ -145,7 +192,7 @@ out:
 void loop_copy_file_close(struct loop_copy_file *f)
 {
 	loop_copy_file_touch(f);
-	mapping_set_gfp_mask(f->data->f_mapping, f->gfp);
+	allow_memory(f);
 	fput(f->data);
 	fput(f->meta);
 }

@@ -4,15 +4,17 @@
  *
  *   main.c     loading and unloading
  *   control.c  the control device; which disks there are
+ *   copy.c     a piece of a copy
  *   disk.c     a disk: making, removing, its attributes
  *   file.c     the file below: opening, what it can do, its size
  *   io.c       reads and writes: at once where that does not block
- *   work.c     what may block: flush, discard, zeroes, copies
+ *   work.c     what may block: flush, discard, zeroes; whose turn it is
  *
  * Lock order, outermost first:
  *
  *   loop_copy_lock         attach, detach, resize, removal (control.c)
- *   gendisk.open_mutex     the block layer's; protects .used, .gone
+ *   gendisk.open_mutex     the block layer's; protects .gone
+ *   loop_copy_files_lock   which files are attached (file.c); a leaf
  *
  * Requests take no lock of ours. They go through the file system below, as any
  * program's I/O on the file does.
@@ -40,11 +42,13 @@
  * @meta: the same file for everything else, through the page cache
  * @direct: direct I/O is used
  * @nowait: a request can be tried where it arrives
- * @shares: its file system may share extents instead of copying them
+ * @shares: its file system shares extents
  * @written: there were writes since the time stamp was set
- * @gfp: of its page cache before it was attached
+ * @node: list of all, under loop_copy_files_lock
+ * @gfp: of its page cache before it was attached for the first time
  */
 struct loop_copy_file {
+	struct list_head node;
 	struct file *data;
 	struct file *meta;
 	bool direct;
@@ -65,7 +69,7 @@ struct loop_copy_file {
  * @wq: for requests that may block
  * @provider: at blk-copy
  * @remove: for what goes away by itself
- * @used: it was opened for writing or exclusively; under disk->open_mutex
+ * @used: somebody has used it, and did not only look; it is never unset
  * @gone: it cannot be opened any more; under disk->open_mutex
  */
 struct loop_copy {
@@ -125,13 +129,17 @@ static inline loff_t loop_copy_file_size(const struct loop_copy_file *f)
 struct loop_copy *loop_copy_create(const struct loop_copy_attach *call,
 				   unsigned int number);
 int loop_copy_close_for_good(struct loop_copy *lc);
-void loop_copy_destroy(struct loop_copy *lc);
+void loop_copy_remove(struct loop_copy *lc);
+void loop_copy_free(struct loop_copy *lc);
 int loop_copy_resize(struct loop_copy *lc);
 
 /* control.c */
 void loop_copy_removed(struct loop_copy *lc);
 int loop_copy_control_init(void);
 void loop_copy_control_exit(void);
+
+/* copy.c */
+int loop_copy_copy(struct loop_copy *dst, struct blk_copy_op *op);
 
 /* io.c */
 bool loop_copy_rw_inline(struct loop_copy *lc, struct request *rq);

@@ -10,10 +10,6 @@
 
 #include "loop-copy.h"
 
-/* What is copied before somebody is asked whether to go on. */
-#define SHARED_CHUNK	(64 << 20)
-#define COPIED_CHUNK	(8 << 20)
-
 static int flush(struct loop_copy *lc)
 {
 	loop_copy_file_touch(&lc->file);
@@ -34,45 +30,6 @@ static int write_zeroes(struct loop_copy *lc, struct request *rq)
 	return allocate(lc, rq, FALLOC_FL_PUNCH_HOLE);
 }
 
-/* One file to the other, or within one. */
-static ssize_t copy_chunk(struct loop_copy *src, struct loop_copy *dst,
-			  struct blk_copy_op *op)
-{
-	u64 chunk = dst->file.shares ? SHARED_CHUNK : COPIED_CHUNK;
-
-	return vfs_copy_file_range(src->file.data, op->src + op->done,
-				   dst->file.data, op->dst + op->done,
-				   min(chunk, op->len - op->done), 0);
-}
-
-static int copy(struct loop_copy *dst, struct blk_copy_op *op)
-{
-	struct loop_copy *src = op->src_disk->private_data;
-	u32 block = queue_logical_block_size(dst->disk->queue);
-	ssize_t ret = 0;
-
-	WRITE_ONCE(dst->file.written, true);
-	while (op->done < op->len) {
-		if (blk_copy_cancelled(op)) {
-			ret = -EINTR;
-			break;
-		}
-		ret = copy_chunk(src, dst, op);
-		if (ret <= 0)
-			break;
-		op->done += ret;
-		cond_resched();
-	}
-	if (op->done == op->len)
-		return 0;
-	/* Half a block is not done. */
-	op->done = rounddown(op->done, block);
-	if ((ret == -EXDEV || ret == -EINVAL) && !op->done)
-		return -EOPNOTSUPP;
-	/* Nothing at all is the end of a file that has shrunk. */
-	return ret ?: -EIO;
-}
-
 static int handle(struct loop_copy *lc, struct request *rq)
 {
 	struct blk_copy_op *op;
@@ -86,7 +43,7 @@ static int handle(struct loop_copy *lc, struct request *rq)
 		return write_zeroes(lc, rq);
 	case REQ_OP_DRV_OUT:
 		op = blk_copy_rq_op(rq);
-		op->error = copy(lc, op);
+		op->error = loop_copy_copy(lc, op);
 		return 0;
 	default:
 		return -EOPNOTSUPP;

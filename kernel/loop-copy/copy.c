@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A piece of a copy: shared where the file system can, handed down where it
+ * copies by itself (NFS), and read and written elsewhere, in larger parts than
+ * copy_file_range would.
+ *
+ * Takes no locks.
+ */
+#include <linux/bvec.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+
+#include "loop-copy.h"
+
+/* What is copied before somebody is asked whether to go on. */
+#define SHARED_CHUNK	(64 << 20)
+#define COPIED_CHUNK	(8 << 20)
+#define MOVED_CHUNK	(1 << 20)
+
+/**
+ * struct copier - a piece on its way
+ * @src: the disk that it comes from
+ * @dst: the disk that it goes to
+ * @op: the piece
+ * @pages: memory for reading and writing; NULL until it is needed
+ * @nr: how many pages that are
+ */
+struct copier {
+	struct loop_copy *src;
+	struct loop_copy *dst;
+	struct blk_copy_op *op;
+	struct bio_vec *pages;
+	unsigned int nr;
+};
+
+static loff_t src_pos(const struct copier *c)
+{
+	return c->op->src + c->op->done;
+}
+
+static loff_t dst_pos(const struct copier *c)
+{
+	return c->op->dst + c->op->done;
+}
+
+static u64 left(const struct copier *c, u64 most)
+{
+	return min(most, c->op->len - c->op->done);
+}
+
+static int get_pages(struct copier *c)
+{
+	unsigned int wanted = MOVED_CHUNK >> PAGE_SHIFT;
+
+	if (c->pages)
+		return 0;
+	c->pages = kcalloc(wanted, sizeof(*c->pages), GFP_NOIO);
+	if (!c->pages)
+		return -ENOMEM;
+	while (c->nr < wanted) {
+		/* With less memory it takes longer, but it works with one. */
+		gfp_t gfp = GFP_NOIO | (c->nr ? __GFP_NORETRY |
+						 __GFP_NOWARN : 0);
+		struct page *page = alloc_page(gfp);
+
+		if (!page)
+			break;
+		bvec_set_page(&c->pages[c->nr++], page, PAGE_SIZE, 0);
+	}
+	return c->nr ? 0 : -ENOMEM;
+}
+
+static void put_pages(struct copier *c)
+{
+	while (c->nr)
+		__free_page(c->pages[--c->nr].bv_page);
+	kfree(c->pages);
+}
+
+static ssize_t rw_file(struct copier *c, struct file *file, bool write,
+		       loff_t pos, size_t len)
+{
+	struct iov_iter iter;
+	struct kiocb iocb;
+	ssize_t ret;
+
+	init_sync_kiocb(&iocb, file);
+	iocb.ki_pos = pos;
+	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, c->pages, c->nr,
+		      len);
+	if (!write)
+		return file->f_op->read_iter(&iocb, &iter);
+	iocb.ki_flags |= IOCB_WRITE;
+	file_start_write(file);
+	ret = file->f_op->write_iter(&iocb, &iter);
+	file_end_write(file);
+	return ret;
+}
+
+static ssize_t rw(struct copier *c, struct loop_copy *lc, bool write,
+		  loff_t pos, size_t len)
+{
+	ssize_t ret = rw_file(c, lc->file.data, write, pos, len);
+
+	/* Not aligned as direct I/O has it here. */
+	if (ret == -EINVAL && lc->file.direct)
+		ret = rw_file(c, lc->file.meta, write, pos, len);
+	return ret;
+}
+
+/* To where sharing may begin, if it ever may. */
+static u64 to_move(const struct copier *c)
+{
+	u32 block = i_blocksize(file_inode(c->dst->file.meta));
+	u32 begun = dst_pos(c) & (block - 1);
+
+	if (c->dst->file.shares && begun &&
+	    begun == (src_pos(c) & (block - 1)))
+		return left(c, block - begun);
+	return left(c, (u64)c->nr << PAGE_SHIFT);
+}
+
+static ssize_t move(struct copier *c)
+{
+	u32 block = queue_logical_block_size(c->dst->disk->queue);
+	ssize_t ret = get_pages(c);
+
+	if (ret)
+		return ret;
+	ret = rw(c, c->src, false, src_pos(c), to_move(c));
+	if (ret < 0)
+		return ret;
+	/* What there is of a file that has shrunk. */
+	ret = rounddown(ret, block);
+	return ret ? rw(c, c->dst, true, dst_pos(c), ret) : 0;
+}
+
+static ssize_t share(struct copier *c)
+{
+	if (!c->dst->file.shares)
+		return -EOPNOTSUPP;
+	return vfs_clone_file_range(c->src->file.data, src_pos(c),
+				    c->dst->file.data, dst_pos(c),
+				    left(c, SHARED_CHUNK),
+				    REMAP_FILE_CAN_SHORTEN);
+}
+
+static ssize_t hand_down(struct copier *c)
+{
+	if (!c->dst->file.data->f_op->copy_file_range)
+		return -EOPNOTSUPP;
+	return vfs_copy_file_range(c->src->file.data, src_pos(c),
+				   c->dst->file.data, dst_pos(c),
+				   left(c, COPIED_CHUNK), 0);
+}
+
+/* Not this way; whether another one goes is to be seen. */
+static bool not_so(ssize_t ret)
+{
+	return !ret || ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EXDEV;
+}
+
+static ssize_t copy_chunk(struct copier *c)
+{
+	ssize_t ret = share(c);
+
+	if (not_so(ret))
+		ret = hand_down(c);
+	if (not_so(ret))
+		ret = move(c);
+	return ret;
+}
+
+/**
+ * loop_copy_copy() - copy a piece
+ * @dst: the disk that it goes to
+ * @op: the piece; op->done is set
+ *
+ * Context: a worker, with memalloc_noio_save(). Return: 0 or a negative error.
+ */
+int loop_copy_copy(struct loop_copy *dst, struct blk_copy_op *op)
+{
+	struct copier c = { .src = op->src_disk->private_data, .dst = dst,
+			    .op = op };
+	ssize_t ret = 1;
+
+	WRITE_ONCE(dst->file.written, true);
+	while (op->done < op->len && ret > 0) {
+		ret = blk_copy_cancelled(op) ? -EINTR : copy_chunk(&c);
+		if (ret > 0)
+			op->done += ret;
+		cond_resched();
+	}
+	put_pages(&c);
+	if (op->done == op->len)
+		return 0;
+	/* Half a block is not done. */
+	op->done = rounddown(op->done, queue_logical_block_size(dst->disk->queue));
+	/* Nothing at all is the end of a file that has shrunk. */
+	return ret ?: -EIO;
+}
