@@ -16,6 +16,7 @@
 #define NULL_COPY_MAX_QUEUES	64
 #define NULL_COPY_MAX_DEPTH	1024
 #define NULL_COPY_MAX_MIB	BIT_ULL(40)
+#define NULL_COPY_MAX_ZONES	BIT_ULL(20)
 
 /**
  * struct null_copy_item - a directory
@@ -107,7 +108,7 @@ static bool zones_valid(const struct null_copy_config *c)
 	return is_power_of_2(c->zone_size) && c->zone_size <= 1 << 20 &&
 	       !(c->size & (c->zone_size - 1)) &&
 	       c->zone_nr_conv < div64_u64(c->size, c->zone_size) &&
-	       div64_u64(c->size, c->zone_size) <= U32_MAX &&
+	       div64_u64(c->size, c->zone_size) <= NULL_COPY_MAX_ZONES &&
 	       !(c->zone_max_active && c->zone_max_open > c->zone_max_active);
 }
 

@@ -5,20 +5,21 @@
  * Everything is done where the request arrives, which may sleep; only its end
  * is put off if it is to take longer.
  *
- * Locks: null_copy.zone_lock around what goes into a sequential zone.
+ * Locks: null_copy.zone_lock around what goes into a sequential zone;
+ * null_copy_gone_lock keeps a disk for whoever looks at its zones.
  */
 #include <linux/idr.h>
 #include <linux/module.h>
+#include <linux/rwsem.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/wait_bit.h>
 
 #include "null-copy.h"
 
 #define NULL_COPY_MAX_SECTORS	2048
 
 static DEFINE_IDA(null_copy_numbers);
-static atomic_t null_copy_alive = ATOMIC_INIT(0);
+static DECLARE_RWSEM(null_copy_gone_lock);
 
 /**
  * struct null_copy_cmd - beside each request
@@ -60,30 +61,17 @@ static blk_status_t write_zone(struct null_copy *nc, struct request *rq,
 	blk_status_t status;
 
 	mutex_lock(&nc->zone_lock);
-	if (req_op(rq) == REQ_OP_ZONE_APPEND) {
-		pos = null_copy_zone_wp(nc, pos);
-		rq->__sector = pos >> SECTOR_SHIFT;
-	}
-	status = null_copy_zone_begin(nc, pos, len);
+	if (req_op(rq) == REQ_OP_ZONE_APPEND)
+		status = null_copy_zone_append(nc, &pos, len);
+	else
+		status = null_copy_zone_begin(nc, pos, len);
 	if (!status) {
+		rq->__sector = pos >> SECTOR_SHIFT;
 		status = transfer(nc, rq, pos, allowed, &done);
 		/* Of a block that is written in part nothing counts. */
 		done = rounddown(done, nc->config.blocksize);
 		null_copy_zone_advance(nc, pos, done);
 	}
-	mutex_unlock(&nc->zone_lock);
-	return status;
-}
-
-static blk_status_t zero_zone(struct null_copy *nc, u64 pos, u64 len,
-			      u64 allowed)
-{
-	blk_status_t status;
-
-	mutex_lock(&nc->zone_lock);
-	status = null_copy_zone_begin(nc, pos, len);
-	if (!status)
-		null_copy_zone_advance(nc, pos, allowed);
 	mutex_unlock(&nc->zone_lock);
 	return status;
 }
@@ -168,20 +156,20 @@ static blk_status_t read_write(struct null_copy *nc, struct request *rq,
 			      pos, v->allowed, v);
 	if (write && null_copy_is_seq(nc, pos))
 		return write_zone(nc, rq, pos, v->allowed);
+	if (req_op(rq) == REQ_OP_ZONE_APPEND)
+		return BLK_STS_IOERR;
 	return transfer(nc, rq, pos, v->allowed, &done);
 }
 
-static blk_status_t zero(struct null_copy *nc, struct request *rq,
-			 struct null_copy_verdict *v)
+/* Not of a disk with zones, to which zeros are written like anything else. */
+static void zero(struct null_copy *nc, struct request *rq,
+		 struct null_copy_verdict *v)
 {
 	u64 pos = (u64)blk_rq_pos(rq) << SECTOR_SHIFT;
 
 	v->allowed = blk_rq_bytes(rq);
 	null_copy_fault_check(nc, NULL_COPY_DISCARD, pos, v->allowed, v);
-	if (null_copy_is_seq(nc, pos))
-		return zero_zone(nc, pos, blk_rq_bytes(rq), v->allowed);
 	null_copy_zero(nc, pos, v->allowed);
-	return BLK_STS_OK;
 }
 
 static blk_status_t handle(struct null_copy *nc, struct request *rq,
@@ -194,7 +182,8 @@ static blk_status_t handle(struct null_copy *nc, struct request *rq,
 		return read_write(nc, rq, v);
 	case REQ_OP_DISCARD:
 	case REQ_OP_WRITE_ZEROES:
-		return zero(nc, rq, v);
+		zero(nc, rq, v);
+		return BLK_STS_OK;
 	case REQ_OP_FLUSH:
 		null_copy_fault_check(nc, NULL_COPY_FLUSH, 0, 0, v);
 		return BLK_STS_OK;
@@ -240,6 +229,15 @@ static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 	return BLK_STS_OK;
 }
 
+/* The timer may still be on its way out when its request has ended. */
+static void exit_request(struct blk_mq_tag_set *set, struct request *rq,
+			 unsigned int hctx)
+{
+	struct null_copy_cmd *cmd = blk_mq_rq_to_pdu(rq);
+
+	hrtimer_cancel(&cmd->timer);
+}
+
 static int init_request(struct blk_mq_tag_set *set, struct request *rq,
 			unsigned int hctx, unsigned int node)
 {
@@ -253,6 +251,7 @@ static int init_request(struct blk_mq_tag_set *set, struct request *rq,
 static const struct blk_mq_ops null_copy_mq_ops = {
 	.queue_rq = queue_rq,
 	.init_request = init_request,
+	.exit_request = exit_request,
 };
 
 static int copy_op(struct blk_copy_op *op)
@@ -271,25 +270,30 @@ static void release(struct null_copy *nc)
 	null_copy_free_store(nc);
 	null_copy_zones_exit(nc);
 	kfree(nc);
-	if (atomic_dec_and_test(&null_copy_alive))
-		wake_up_var(&null_copy_alive);
 }
 
-/* Nobody has the disk open any more. */
-static void free_disk(struct gendisk *disk)
+/* Whoever has the disk open may ask when it is gone. */
+static int report_zones(struct gendisk *disk, sector_t sector, unsigned int nr,
+			report_zones_cb cb, void *data)
 {
-	release(disk->private_data);
+	struct null_copy *nc;
+	int ret = -ENODEV;
+
+	down_read(&null_copy_gone_lock);
+	nc = disk->private_data;
+	if (nc)
+		ret = null_copy_report_zones(nc, sector, nr, cb, data);
+	up_read(&null_copy_gone_lock);
+	return ret;
 }
 
 static const struct block_device_operations null_copy_fops = {
 	.owner = THIS_MODULE,
-	.free_disk = free_disk,
-	.report_zones = null_copy_report_zones,
+	.report_zones = report_zones,
 };
 
 static const struct block_device_operations null_copy_unzoned_fops = {
 	.owner = THIS_MODULE,
-	.free_disk = free_disk,
 };
 
 static int alloc_disk(struct null_copy *nc)
@@ -302,7 +306,7 @@ static int alloc_disk(struct null_copy *nc)
 		.dma_alignment = SECTOR_SIZE - 1,
 		.discard_granularity = c->zoned ? 0 : c->blocksize,
 		.discard_sectors = c->zoned ? 0 : UINT_MAX >> SECTOR_SHIFT,
-		.zeroes_sectors = UINT_MAX >> SECTOR_SHIFT,
+		.zeroes_sectors = c->zoned ? 0 : UINT_MAX >> SECTOR_SHIFT,
 		.zone_sectors = c->zoned ? c->zone_size << 11 : 0,
 		.max_open_zones = c->zone_max_open,
 		.max_active_zones = c->zone_max_active,
@@ -377,7 +381,6 @@ struct null_copy *null_copy_create(const struct null_copy_config *config)
 
 	if (!nc)
 		return ERR_PTR(-ENOMEM);
-	atomic_inc(&null_copy_alive);
 	nc->config = *config;
 	xa_init(&nc->pages);
 	INIT_LIST_HEAD(&nc->faults);
@@ -393,7 +396,6 @@ struct null_copy *null_copy_create(const struct null_copy_config *config)
 	err = add_disk_and_provider(nc);
 	if (!err)
 		return nc;
-	/* free_disk() is not called for what was never added. */
 	put_disk(nc->disk);
 no_disk:
 	blk_mq_free_tag_set(&nc->tag_set);
@@ -412,13 +414,9 @@ void null_copy_destroy(struct null_copy *nc)
 	blk_copy_unregister(nc->provider);
 	ida_free(&null_copy_numbers, nc->number);
 	blk_mq_free_tag_set(&nc->tag_set);
+	down_write(&null_copy_gone_lock);
+	nc->disk->private_data = NULL;
+	up_write(&null_copy_gone_lock);
 	put_disk(nc->disk);
-}
-
-/**
- * null_copy_wait_gone() - wait until nobody has a removed disk open
- */
-void null_copy_wait_gone(void)
-{
-	wait_var_event(&null_copy_alive, !atomic_read(&null_copy_alive));
+	release(nc);
 }

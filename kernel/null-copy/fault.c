@@ -5,12 +5,14 @@
  * Locks: null_copy.fault_lock, a leaf.
  */
 #include <linux/ctype.h>
+#include <linux/overflow.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
 #include "null-copy.h"
 
 #define NULL_COPY_MAX_FAULTS	64
+#define NULL_COPY_MAX_DELAY	(60ULL * USEC_PER_SEC)
 
 enum fault_kind { FAULT_FAIL, FAULT_AFTER, FAULT_DELAY };
 
@@ -55,6 +57,7 @@ static int parse(struct null_copy_fault *f, const char *line)
 {
 	char op[8], kind[8];
 	int n, i;
+	u64 end;
 
 	n = sscanf(line, "%7s %llu %llu %7s %llu", op, &f->start, &f->len, kind,
 		   &f->value);
@@ -67,7 +70,12 @@ static int parse(struct null_copy_fault *f, const char *line)
 	if (i < 0 || !f->ops || !f->len)
 		return -EINVAL;
 	f->kind = i;
-	return n == (f->kind == FAULT_FAIL ? 4 : 5) ? 0 : -EINVAL;
+	if (n != (f->kind == FAULT_FAIL ? 4 : 5) ||
+	    check_add_overflow(f->start, f->len, &end))
+		return -EINVAL;
+	if (f->kind == FAULT_DELAY && f->value > NULL_COPY_MAX_DELAY)
+		return -ERANGE;
+	return 0;
 }
 
 /**
@@ -175,7 +183,9 @@ void null_copy_fault_check(struct null_copy *nc, enum null_copy_fault_ops op,
 		if (!(f->ops & op) || !hits(f, pos, len))
 			continue;
 		if (f->kind == FAULT_DELAY) {
-			v->delay_ns += f->value * NSEC_PER_USEC;
+			v->delay_ns = min(v->delay_ns +
+					  f->value * NSEC_PER_USEC,
+					  NULL_COPY_MAX_DELAY * NSEC_PER_USEC);
 			continue;
 		}
 		allowed = f->kind == FAULT_AFTER ? rounddown(f->value, block) :

@@ -14,7 +14,6 @@ static int __init null_copy_init(void)
 static void __exit null_copy_exit(void)
 {
 	null_copy_config_exit();
-	null_copy_wait_gone();
 }
 
 module_init(null_copy_init);

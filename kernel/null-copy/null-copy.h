@@ -12,6 +12,7 @@
  * Lock order, outermost first:
  *
  *   null_copy_item.lock    the switch and the values (config.c)
+ *   null_copy_gone_lock    disks that go, against reports of their zones
  *   null_copy.zone_lock    write pointers and conditions, held while data goes
  *                          into a sequential zone
  *   null_copy.fault_lock   the list of faults; a leaf
@@ -133,7 +134,6 @@ struct null_copy {
 /* disk.c */
 struct null_copy *null_copy_create(const struct null_copy_config *config);
 void null_copy_destroy(struct null_copy *nc);
-void null_copy_wait_gone(void);
 
 /* store.c */
 int null_copy_write(struct null_copy *nc, u64 pos, struct bio_vec *bv);
@@ -147,12 +147,13 @@ int null_copy_zones_init(struct null_copy *nc);
 void null_copy_zones_exit(struct null_copy *nc);
 bool null_copy_is_seq(const struct null_copy *nc, u64 pos);
 blk_status_t null_copy_zone_begin(struct null_copy *nc, u64 pos, u64 len);
+blk_status_t null_copy_zone_append(struct null_copy *nc, u64 *pos, u64 len);
 void null_copy_zone_advance(struct null_copy *nc, u64 pos, u64 len);
 u64 null_copy_zone_wp(const struct null_copy *nc, u64 pos);
 u64 null_copy_zone_end(const struct null_copy *nc, u64 pos);
 blk_status_t null_copy_zone_manage(struct null_copy *nc, enum req_op op,
 				   u64 pos);
-int null_copy_report_zones(struct gendisk *disk, sector_t sector,
+int null_copy_report_zones(struct null_copy *nc, sector_t sector,
 			   unsigned int nr, report_zones_cb cb, void *data);
 
 /* fault.c */

@@ -47,9 +47,9 @@ static struct page *find_or_add(struct null_copy *nc, u64 pos)
 	return xa_is_err(old) ? NULL : old;
 }
 
-static void forget(struct null_copy *nc, u64 pos)
+static void forget(struct null_copy *nc, unsigned long index)
 {
-	struct page *page = xa_erase(&nc->pages, pos >> PAGE_SHIFT);
+	struct page *page = xa_erase(&nc->pages, index);
 
 	if (!page)
 		return;
@@ -115,6 +115,31 @@ void null_copy_read(struct null_copy *nc, u64 pos, struct bio_vec *bv)
 	flush_dcache_page(bv->bv_page);
 }
 
+/* What there is of whole pages; as long as that takes, and not as the range. */
+static void forget_range(struct null_copy *nc, u64 pos, u64 end)
+{
+	unsigned long i;
+	void *page;
+
+	if (pos == end)
+		return;
+	xa_for_each_range(&nc->pages, i, page, pos >> PAGE_SHIFT,
+			  (end - 1) >> PAGE_SHIFT) {
+		forget(nc, i);
+		cond_resched();
+	}
+}
+
+static void zero_part(struct null_copy *nc, u64 pos, u32 len)
+{
+	struct page *page = len ? find(nc, pos) : NULL;
+
+	if (!page)
+		return;
+	memzero_page(page, offset_in_page(pos), len);
+	put_page(page);
+}
+
 /**
  * null_copy_zero() - make bytes zeros, and whole pages holes
  * @nc: the disk
@@ -123,23 +148,16 @@ void null_copy_read(struct null_copy *nc, u64 pos, struct bio_vec *bv)
  */
 void null_copy_zero(struct null_copy *nc, u64 pos, u64 len)
 {
-	while (len) {
-		u32 part = within(pos, len);
+	u64 end = pos + len, first = round_up(pos, PAGE_SIZE),
+	    last = round_down(end, PAGE_SIZE);
 
-		if (part == PAGE_SIZE) {
-			forget(nc, pos);
-		} else {
-			struct page *page = find(nc, pos);
-
-			if (page) {
-				memzero_page(page, offset_in_page(pos), part);
-				put_page(page);
-			}
-		}
-		pos += part;
-		len -= part;
-		cond_resched();
+	if (first > last) {
+		zero_part(nc, pos, len);
+		return;
 	}
+	zero_part(nc, pos, first - pos);
+	zero_part(nc, last, end - last);
+	forget_range(nc, first, last);
 }
 
 /**

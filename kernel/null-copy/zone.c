@@ -146,6 +146,18 @@ static blk_status_t open_zone(struct null_copy *nc, struct null_copy_zone *z,
 	return BLK_STS_OK;
 }
 
+static blk_status_t begin(struct null_copy *nc, struct null_copy_zone *z,
+			  u64 pos, u64 len)
+{
+	lockdep_assert_held(&nc->zone_lock);
+	if (z->cond == BLK_ZONE_COND_FULL || pos != z->wp ||
+	    len > z->start + nc->zone_bytes - pos)
+		return BLK_STS_IOERR;
+	if (is_open(z))
+		return BLK_STS_OK;
+	return open_zone(nc, z, BLK_ZONE_COND_IMP_OPEN);
+}
+
 /**
  * null_copy_zone_begin() - whether bytes may go into a sequential zone now
  * @nc: the disk; zone_lock is held
@@ -156,15 +168,24 @@ static blk_status_t open_zone(struct null_copy *nc, struct null_copy_zone *z,
  */
 blk_status_t null_copy_zone_begin(struct null_copy *nc, u64 pos, u64 len)
 {
-	struct null_copy_zone *z = zone_of(nc, pos);
+	return begin(nc, zone_of(nc, pos), pos, len);
+}
 
-	lockdep_assert_held(&nc->zone_lock);
-	if (z->cond == BLK_ZONE_COND_FULL || pos != z->wp ||
-	    len > z->start + nc->zone_bytes - pos)
-		return BLK_STS_IOERR;
-	if (is_open(z))
-		return BLK_STS_OK;
-	return open_zone(nc, z, BLK_ZONE_COND_IMP_OPEN);
+/**
+ * null_copy_zone_append() - the same for what goes where the write pointer is
+ * @nc: the disk; zone_lock is held
+ * @pos: a byte of the zone; set to where the bytes go
+ * @len: bytes
+ *
+ * Opens the zone. Return: BLK_STS_OK, or why not.
+ */
+blk_status_t null_copy_zone_append(struct null_copy *nc, u64 *pos, u64 len)
+{
+	struct null_copy_zone *z = zone_of(nc, *pos);
+
+	/* Of a full zone that is in the next one. */
+	*pos = z->wp;
+	return begin(nc, z, z->wp, len);
 }
 
 /**
@@ -209,9 +230,11 @@ static void reset_all(struct null_copy *nc)
 {
 	unsigned int i;
 
-	for (i = 0; i < nc->nr_zones; i++)
+	for (i = 0; i < nc->nr_zones; i++) {
 		if (nc->zones[i].cond != BLK_ZONE_COND_NOT_WP)
 			reset_zone(nc, &nc->zones[i]);
+		cond_resched();
+	}
 }
 
 static blk_status_t manage(struct null_copy *nc, enum req_op op,
@@ -265,7 +288,7 @@ blk_status_t null_copy_zone_manage(struct null_copy *nc, enum req_op op,
 
 /**
  * null_copy_report_zones() - tell the block layer of zones
- * @disk: the disk
+ * @nc: the disk
  * @sector: from here on
  * @nr: at most so many
  * @cb: called for each
@@ -273,10 +296,9 @@ blk_status_t null_copy_zone_manage(struct null_copy *nc, enum req_op op,
  *
  * Return: how many there were, or a negative error.
  */
-int null_copy_report_zones(struct gendisk *disk, sector_t sector,
+int null_copy_report_zones(struct null_copy *nc, sector_t sector,
 			   unsigned int nr, report_zones_cb cb, void *data)
 {
-	struct null_copy *nc = disk->private_data;
 	u64 first = div64_u64(sector << SECTOR_SHIFT, nc->zone_bytes);
 	unsigned int i;
 	int err;

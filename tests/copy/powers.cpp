@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <string>
@@ -91,6 +92,26 @@ void must_be_denied(const std::string &path)
         fail("open '{}' as nobody: it was not denied", path);
 }
 
+// Whoever may only append must not be able to write over what is there.
+void must_not_append(const UniqueFd &control)
+{
+    const std::string path = "/run/append.img";
+    const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+    if (!file || ::ftruncate(file.get(), length) != 0)
+        fail_errno(fmt::format("create '{}'", path));
+    loop_copy_attach attach = {};
+    attach.fd = file.get();
+    if (::ioctl(control.get(), LOOP_COPY_ATTACH, &attach) == 0 || errno != EPERM)
+        fail("attach a file that is open for appending: it was not refused");
+    attach.flags = LOOP_COPY_READ_ONLY;
+    if (::ioctl(control.get(), LOOP_COPY_ATTACH, &attach) != 0)
+        fail_errno("attach the same, read-only");
+    loop_copy_disk disk = {};
+    disk.number = attach.number;
+    if (::ioctl(control.get(), LOOP_COPY_DETACH, &disk) != 0)
+        fail_errno("detach it");
+}
+
 // A descriptor of the control device alone gives no power.
 void must_need_power(const UniqueFd &control)
 {
@@ -114,6 +135,7 @@ int main(int argc, char **argv)
     try {
         const std::vector<Given> all = open_all(argv[1]);
         const UniqueFd control = open_or_fail(LOOP_COPY_DEVICE, O_RDWR);
+        must_not_append(control);
         become_nobody();
         must_be_denied(argv[1]);
         must_be_denied(LOOP_COPY_DEVICE);

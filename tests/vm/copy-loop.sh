@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: loop-copy as a disk: shared extents, files on it, discard, read-only, resize, partitions, block size, autoclear
-# needs: jq filefrag fio mkfs.xfs mkfs.ext4 e2fsck xfs_repair sfdisk blkdiscard fstrim
+# needs: jq filefrag fio mkfs.xfs mkfs.ext4 e2fsck xfs_repair sfdisk blkdiscard fstrim fsfreeze
 # timeout: 300
 # mem: 3G
 # debug: yes
@@ -127,6 +127,85 @@ test_partitions() {
 	cp_loop_detach "$disk"
 }
 
+# Somebody who only looks has the partition open already: before 6.5 a driver does not learn of the second open.
+test_autoclear_partition() { # COMMAND...
+	local i
+	disk=$(cp_loop -P --autoclear "$dir/a.img")
+	exec 9<"${disk}p1"
+	"$@"
+	[ -b "$disk" ] || lb_fail "it went away while it was open"
+	exec 9<&-
+	for i in {1..100}; do
+		[ -b "$disk" ] || return 0
+		sleep 0.1
+	done
+	lb_fail "it did not go away in $i steps: $*"
+}
+write_partition() { dd if=/dev/zero of="${disk}p1" bs=4k count=1 conv=notrunc status=none; }
+mount_partition() {
+	mount -o ro "${disk}p1" "$mnt"
+	umount "$mnt"
+}
+
+test_autoclear_partitions() {
+	lb_step "autoclear, where a partition is open already"
+	disk=$(cp_loop -P "$dir/a.img")
+	mkfs.ext4 -q -F "${disk}p1"
+	cp_loop_detach "$disk"
+	test_autoclear_partition mount_partition
+	test_autoclear_partition write_partition
+}
+
+# A file system that lets nobody write keeps nobody from the other disks.
+test_frozen() {
+	lb_step "a disk on a frozen file system is detached"
+	local other
+	disk=$(cp_loop "$dir/a.img")
+	cp_fill "$disk" 0 65536
+	truncate -s 16M "$ext4/f.img"
+	fsfreeze -f "$dir"
+	timeout 20 blk-copy loop detach "$disk" || { fsfreeze -u "$dir"; lb_fail "the file system is waited for"; }
+	other=$(timeout 20 blk-copy loop attach "$ext4/f.img") || { fsfreeze -u "$dir"; lb_fail "other disks wait"; }
+	fsfreeze -u "$dir"
+	cp_loop_detach "$other"
+}
+
+# The first copies of a module, and what must not be taken for a disk of loop-copy.
+test_module() {
+	lb_step "copies by a module, and a disk of somebody else's"
+	local ram
+	ram=$(lb_ramdisk 64)
+	disk=$(cp_loop "$dir/a.img")
+	cp_fill "$disk" 0 $((16 * mib))
+	insmod "$LIVEBLK_BUILD/modules/$(uname -r)/test/copy-test.ko" device="$disk" other="$ram" || lb_fail "$(dmesg | tail -n 5)"
+	rmmod copy-test
+	cp_same "$disk" 0 "$disk" $((32 * 262144)) 262144
+	cp_loop_detach "$disk"
+}
+
+# Where nothing can be shared a copy is in small pieces, and what is in the way of direct I/O is no hindrance.
+test_unshared() {
+	lb_step "file systems that share nothing"
+	local plain
+	plain=$(lb_ramdisk 64)
+	mkfs.xfs -q -f --unsupported -m reflink=0 "$plain"
+	mkdir -p /run/plain
+	mount "$plain" /run/plain
+	truncate -s 24M /run/plain/p.img
+	disk=$(cp_loop /run/plain/p.img)
+	(($(cp_attr "$disk" max_hw_bytes) <= 4 * mib)) || lb_fail "XFS without reflink copies $(cp_attr "$disk" max_hw_bytes) bytes at once"
+	cp_fill "$disk" 0 $((8 * mib))
+	blk-copy "$disk:512" "$disk:8389120" $((7 * mib + 1536))
+	cp_same "$disk" 512 "$disk" 8389120 $((7 * mib + 1536))
+	# The file becomes shorter than its disk: as far as it goes.
+	cp_loop_detach "$disk"
+	disk=$(cp_loop /run/plain/p.img)
+	truncate -s $((2 * mib)) /run/plain/p.img
+	must_fail "Input/output error; $((2 * mib)) of" blk-copy "$disk" "$disk:8m" 4m
+	cp_loop_detach "$disk"
+	umount /run/plain
+}
+
 test_forms() {
 	lb_step "read-only, block size, resize, autoclear, list"
 	disk=$(cp_loop -r "$dir/a.img")
@@ -186,6 +265,10 @@ blk-copy loop resize "$disk"
 test_files ext4
 test_files xfs
 test_partitions
+test_autoclear_partitions
+test_frozen
+test_module
+test_unshared
 test_forms
 test_buffered
 umount "$dir" "$ext4"

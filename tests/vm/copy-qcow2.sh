@@ -173,6 +173,55 @@ test_wait() { # IMAGE OTHER-DISK
 	lb_check "$1"
 }
 
+# Who interrupts a copy interrupts what the disks below do of it.
+test_interrupt() { # DISK
+	lb_step "a signal reaches the disks below"
+	local copier began count
+	lb_attach "$name" "$1"
+	cp_fill "$device" 0 $((8 * mib))
+	cp_fill "$device" $((16 * mib)) $((8 * mib))
+	echo 65536 >"/sys/block/${1#/dev/}/copy/max_bytes"
+	cp_fault store "copy 0 $((96 * mib)) delay 300000"
+	blk-copy --json "$device" "$device:16m" 8m >/run/outcome 2>/run/said &
+	copier=$!
+	sleep 2
+	began=$(cut -d. -f1 /proc/uptime)
+	kill -INT "$copier"
+	wait "$copier" || true
+	(($(cut -d. -f1 /proc/uptime) - began < 4)) || lb_fail "it took $(($(cut -d. -f1 /proc/uptime) - began)) s"
+	grep -q interrupted /run/said || lb_fail "$(cat /run/said)"
+	count=$(jq .bytes /run/outcome)
+	((count < 8 * mib)) || lb_fail "it was not interrupted"
+	cp_fault store clear
+	cp_same "$device" 0 "$device" $((16 * mib)) "$count"
+	cat "/sys/block/${1#/dev/}/copy/max_hw_bytes" >"/sys/block/${1#/dev/}/copy/max_bytes"
+	lb_detach "$name"
+	lb_check "$1"
+}
+
+# One copy within the device, and one from the disk below to the same place: the first hands pieces on to where the second
+# reads, and the second waits for the first.
+test_circle() { # DISK
+	lb_step "copies of a device and of the disk below it"
+	local above below
+	lb_attach "$name" "$1"
+	cp_fill "$device" 0 $((4 * mib))
+	cp_fill "$device" $((16 * mib)) $((4 * mib))
+	echo 65536 >"/sys/block/${1#/dev/}/copy/max_bytes"
+	cp_fault store "copy 0 $((96 * mib)) delay 50000"
+	blk-copy "$device" "$device:16m" 4m &
+	above=$!
+	sleep 0.5
+	blk-copy --emulate=auto "$1" "$device:16m" 24m &
+	below=$!
+	wait "$above"
+	wait "$below"
+	cp_fault store clear
+	cat "/sys/block/${1#/dev/}/copy/max_hw_bytes" >"/sys/block/${1#/dev/}/copy/max_bytes"
+	lb_detach "$name"
+	lb_check "$1"
+}
+
 lb_load
 cp_configfs
 cp_insmod loop-copy null-copy
@@ -197,6 +246,8 @@ qemu-img create -q -f qcow2 "$disk" 48M
 test_store "$disk"
 (($(cp_attr "$disk" offloaded) >= 4 * mib)) || lb_fail "the store has copied $(cp_attr "$disk" offloaded) bytes"
 check "$disk"
+test_interrupt "$disk"
+test_circle "$disk"
 ram=$(lb_ramdisk 96)
 test_wait "$disk" "$ram"
 cp_null_remove store

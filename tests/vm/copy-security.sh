@@ -19,6 +19,7 @@ cp_fill "$disk" 0 $((16 * mib))
 lb_step "descriptors passed to nobody"
 copy-powers "$disk"
 cp_same "$disk" 0 "$disk" 65536 65536
+copy-watched "$disk"
 
 lb_step "malformed calls"
 truncate -s 1M /run/fuzz.img

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: blk-copy from program to driver and back: offloaded, emulated, refused; page caches; attributes
-# needs: jq dmsetup
+# needs: jq dmsetup mkfs.ext4 blkdiscard
 # timeout: 200
 # debug: yes
 set -eu -o pipefail
@@ -36,6 +36,72 @@ test_page_cache() {
 	blk-copy "$disk" "$disk:8m" 1m
 	[ "$(cp_sum "$disk" 0 $mib "")" = "$(cp_sum "$disk" $((8 * mib)) $mib "")" ] || lb_fail "through the cache it is another"
 	cp_same "$disk" 0 "$disk" $((8 * mib)) $mib
+}
+
+# A buffer of the page cache is larger than a block: who writes the block beside a copy must not put back the rest of it.
+test_neighbours() {
+	lb_step "a program writes through the cache beside a copy"
+	local copier
+	cp_fill "$disk" $((32 * mib)) $mib
+	dd if=/dev/urandom of="$disk" bs=64k count=16 oflag=direct conv=notrunc status=none
+	cp_fault smoke "read $((32 * mib)) $mib delay 2000000"
+	blk-copy --emulate=always "$disk:33554944" "$disk:512" $((mib - 512)) &
+	copier=$!
+	sleep 0.7
+	dd if=/dev/zero of="$disk" bs=512 count=1 conv=notrunc status=none
+	wait "$copier"
+	sync "$disk"
+	cp_fault smoke clear
+	cp_same "$disk" $((32 * mib + 512)) "$disk" 512 $((mib - 512))
+	[ "$(cp_sum "$disk" 0 512)" = "$(head -c 512 /dev/zero | sha256sum)" ] || lb_fail "what was written beside it is lost"
+}
+
+# Buffers of a file system that was there are held for a while, and the cache with them, as long as somebody has it open.
+test_lingering() {
+	lb_step "over what was a file system a moment ago"
+	mkdir -p /run/lingering
+	exec 9<"$disk"
+	mkfs.ext4 -q -F "$disk" 16M
+	mount "$disk" /run/lingering
+	ls -lR /run/lingering >/dev/null
+	umount /run/lingering
+	blk-copy "$disk:32m" "$disk" 16m
+	exec 9<&-
+	cp_same "$disk" $((32 * mib)) "$disk" 0 $((16 * mib))
+}
+
+# Who waits for the cache of the destination can be killed.
+test_kill_waiting() {
+	lb_step "a copy that waits for another is killed"
+	local first second began
+	cp_fault smoke "copy 0 $mib delay 4000000"
+	blk-copy "$disk" "$disk:8m" 1m &
+	first=$!
+	sleep 0.5
+	blk-copy "$disk:4m" "$disk:12m" 1m &
+	second=$!
+	sleep 0.5
+	began=$(cut -d. -f1 /proc/uptime)
+	kill -KILL "$second"
+	wait "$second" 2>/dev/null || true
+	(($(cut -d. -f1 /proc/uptime) - began < 2)) || lb_fail "it could not be killed"
+	kill -0 "$first" || lb_fail "the other one was not slow"
+	wait "$first"
+	cp_fault smoke clear
+}
+
+test_large() {
+	lb_step "a discard of a TiB with little in it, and what is too much"
+	local large
+	large=$(cp_null large size=1048576)
+	cp_fill "$large" $((mib - 512)) 1536
+	cp_fill "$large" $((mib << 19)) 65536
+	timeout 20 blkdiscard -o 512 -l $(((mib << 20) - 1024)) "$large" || lb_fail "it takes as long as the disk is large"
+	[ "$(cat /sys/kernel/config/null-copy/large/memory)" = 0 ] || lb_fail "$(cat /sys/kernel/config/null-copy/large/memory) bytes are left"
+	must_fail "Invalid argument" tee /sys/kernel/config/null-copy/large/faults <<<"any 18446744073709551615 2 fail"
+	must_fail "out of range" tee /sys/kernel/config/null-copy/large/faults <<<"any 0 512 delay 18446744073709551"
+	cp_null_remove large
+	must_fail "Invalid argument" blk-copy null create many size=$((1 << 40)) zoned=1 zone_size=1
 }
 
 test_emulation() {
@@ -78,6 +144,10 @@ modprobe dm-mod
 disk=$(cp_null smoke size=64)
 test_offload
 test_page_cache
+test_neighbours
+test_lingering
+test_kill_waiting
+test_large
 test_emulation
 test_refusals
 lb_step "removal"

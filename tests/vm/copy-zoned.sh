@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: copies between conventional and sequential zones obey the write pointer, and what does not is refused
-# needs: blkzone jq
+# needs: blkzone jq blkdiscard python3
 # timeout: 200
 # debug: yes
 set -eu -o pipefail
@@ -68,6 +68,61 @@ test_violations() {
 	must_fail "$io_error; 0 of" blk-copy "$disk" "$disk:$(zone 4)" 4k
 }
 
+cp_append() { # ZONE
+	insmod "$LIVEBLK_BUILD/modules/$(uname -r)/test/copy-test.ko" what=append device="$disk" sector=$(($1 * 8192)) || return
+	rmmod copy-test
+}
+
+test_append() {
+	lb_step "a zone append stays in its zone"
+	reset 4 12
+	cp_append 4
+	must_be_at 4 4096
+	cp_append 4
+	must_be_at 4 8192
+	blkzone finish -o $((4 * 8192)) -c 1 "$disk"
+	must_fail "$io_error" cp_append 4
+	must_be 5 em
+	blkzone finish -o $((15 * 8192)) -c 1 "$disk"
+	must_fail "$io_error" cp_append 15
+	must_fail "$io_error" cp_append 3
+	reset 4
+}
+
+test_zeroes() {
+	lb_step "zeroes over the edge of the conventional zones"
+	reset 4 12
+	blkdiscard -z -o $(($(zone 4) - 65536)) -l 131072 "$disk"
+	must_be_at 4 65536
+	must_fail "$io_error" blkdiscard -z -o $(($(zone 4) - 65536)) -l 131072 "$disk"
+	must_be_at 4 65536
+	[ "$(cp_sum "$disk" $(($(zone 4) - 65536)) 131072)" = "$(head -c 131072 /dev/zero | sha256sum)" ] || lb_fail "not zeros"
+	blkdiscard -z -o $((2 * mib)) -l $((8 * mib)) "$disk"
+	cp_fill "$disk" 0 $((16 * mib))
+}
+
+# Whoever has a disk open that is gone may ask for its zones.
+test_gone() {
+	lb_step "zones of a disk that is gone"
+	python3 - "$disk" <<-'E'
+		import fcntl, os, subprocess, sys
+		fd = os.open(sys.argv[1], os.O_RDONLY)
+		report = bytearray(16 + 64)
+		report[8] = 1
+		fcntl.ioctl(fd, 0xC0101282, report)
+		if report[8] != 1:
+		    sys.exit("no zone is reported")
+		subprocess.run(["blk-copy", "null", "remove", "zoned"], check=True)
+		if subprocess.run(["rmmod", "null-copy"], stderr=subprocess.DEVNULL).returncode == 0:
+		    sys.exit("null-copy is unloaded under an open disk")
+		try:
+		    fcntl.ioctl(fd, 0xC0101282, report)
+		    sys.exit("zones of a disk that is gone are reported")
+		except OSError:
+		    pass
+	E
+}
+
 test_many_zones() {
 	lb_step "over zones"
 	reset 4 12
@@ -123,8 +178,10 @@ disk=$(cp_null zoned size=64 zoned=1 zone_size=4 zone_nr_conv=4 zone_max_open=3 
 cp_fill "$disk" 0 $((16 * mib))
 test_write_pointer
 test_violations
+test_append
+test_zeroes
 test_many_zones
 test_limits
 test_faults
-cp_null_remove zoned
+test_gone
 cp_unload null-copy
