@@ -3,8 +3,8 @@
  * The control device; which disks there are.
  *
  * Locks: loop_copy_lock for the list and for everything that is done to a disk
- * as a whole, but for closing its file. A disk that goes away by itself does so in a worker, because it
- * learns of it under the disk's open_mutex.
+ * as a whole, but for closing its file. A disk that goes away by itself does so
+ * in a worker, because it learns of it under the disk's open_mutex.
  */
 #include <linux/capability.h>
 #include <linux/compat.h>

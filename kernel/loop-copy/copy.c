@@ -8,15 +8,16 @@
  */
 #include <linux/bvec.h>
 #include <linux/mm.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 
 #include "loop-copy.h"
 
 /* What is copied before somebody is asked whether to go on. */
-#define SHARED_CHUNK	(64 << 20)
-#define COPIED_CHUNK	(8 << 20)
-#define MOVED_CHUNK	(1 << 20)
+#define SHARED_CHUNK	SZ_64M
+#define COPIED_CHUNK	SZ_8M
+#define MOVED_CHUNK	SZ_1M
 
 /**
  * struct copier - a piece on its way

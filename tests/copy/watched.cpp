@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// copy-watched DEVICE: somebody who is asked for permission of every read from DEVICE (fanotify) and refuses it is asked
-// for copies too: they fail with EPERM and do nothing. Afterwards, without him, the same copy is done.
+// copy-watched DEVICE: whoever is asked for permission to read from DEVICE (fanotify) is asked for copies too. He refuses:
+// the copy fails with EPERM and does nothing. Without him, the same copy is done.
 #include "copier.hpp"
 #include "error.hpp"
 
@@ -41,17 +41,27 @@ void must_be(const Outcome &got, int error, std::uint64_t done)
         fail("error {} and {} bytes, and not error {} and {}", got.error, got.done, error, done);
 }
 
-unsigned copy_watched(const std::string &device, const Copier &copier, int fd)
+UniqueFd open_device(const std::string &device)
+{
+    UniqueFd fd(::open(device.c_str(), O_RDWR | O_CLOEXEC));
+    if (!fd)
+        fail_errno(fmt::format("open '{}'", device));
+    return fd;
+}
+
+unsigned copy_watched(const std::string &device, const Copier &copier)
 {
     const UniqueFd watch(::fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC, O_RDONLY | O_CLOEXEC));
     if (!watch)
         fail_errno("fanotify_init");
     if (::fanotify_mark(watch.get(), FAN_MARK_ADD, FAN_ACCESS_PERM, AT_FDCWD, device.c_str()) != 0)
         fail_errno(fmt::format("watch '{}'", device));
+    // Kernels look for who watches when a file is opened.
+    const UniqueFd fd = open_device(device);
     std::atomic<bool> over = false;
     Outcome outcome;
     std::thread other([&] {
-        outcome = copier.copy(fd, 0, fd, length, length, Emulate::automatic);
+        outcome = copier.copy(fd.get(), 0, fd.get(), length, length, Emulate::automatic);
         over = true;
     });
     unsigned asked = 0;
@@ -74,13 +84,11 @@ int main(int argc, char **argv)
         return 2;
     }
     try {
-        const UniqueFd fd(::open(argv[1], O_RDWR | O_CLOEXEC));
-        if (!fd)
-            fail_errno(fmt::format("open '{}'", argv[1]));
         const Copier copier;
-        const unsigned asked = copy_watched(argv[1], copier, fd.get());
+        const unsigned asked = copy_watched(argv[1], copier);
         if (asked != 1)
             fail("permission was asked for {} times", asked);
+        const UniqueFd fd = open_device(argv[1]);
         must_be(copier.copy(fd.get(), 0, fd.get(), length, length, Emulate::automatic), 0, length);
         fmt::print("a copy was refused by who watches\n");
         return 0;

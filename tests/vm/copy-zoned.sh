@@ -117,7 +117,8 @@ test_gone() {
 		    sys.exit("null-copy is unloaded under an open disk")
 		try:
 		    fcntl.ioctl(fd, 0xC0101282, report)
-		    sys.exit("zones of a disk that is gone are reported")
+		    if report[8]:
+		        sys.exit("zones of a disk that is gone are reported")
 		except OSError:
 		    pass
 	E
