@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// copy-watched DEVICE: whoever is asked for permission to read from DEVICE (fanotify) is asked for copies too. He refuses:
-// the copy fails with EPERM and does nothing. Without him, the same copy is done.
+// copy-watched DEVICE: whoever is asked for permission to read from DEVICE (fanotify) is asked for copies too. He
+// refuses: the copy fails with EPERM and does nothing. Without him, the same copy is done.
 #include "copier.hpp"
 #include "error.hpp"
 
