@@ -55,7 +55,7 @@ static int check_unclaimed(struct file *file)
 	return err;
 }
 
-/* As a read and a write would ask: security modules, file system events. */
+/* As a read and a write would ask security modules. */
 static int check_allowed(struct file *src, struct file *dst,
 			 const struct blk_copy_range *range)
 {

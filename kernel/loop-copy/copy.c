@@ -24,15 +24,23 @@
  * @src: the disk that it comes from
  * @dst: the disk that it goes to
  * @op: the piece
- * @pages: memory for reading and writing; NULL until it is needed
- * @nr: how many pages that are
+ * @buf: memory for reading and writing; NULL until it is needed
  */
 struct copier {
 	struct loop_copy *src;
 	struct loop_copy *dst;
 	struct blk_copy_op *op;
-	struct bio_vec *pages;
+	struct loop_copy_buf *buf;
+};
+
+/**
+ * struct loop_copy_buf - memory for reading and writing
+ * @nr: how many pages
+ * @pages: the pages
+ */
+struct loop_copy_buf {
 	unsigned int nr;
+	struct bio_vec pages[MOVED_CHUNK >> PAGE_SHIFT];
 };
 
 static loff_t src_pos(const struct copier *c)
@@ -50,33 +58,56 @@ static u64 left(const struct copier *c, u64 most)
 	return min(most, c->op->len - c->op->done);
 }
 
-static int get_pages(struct copier *c)
+static struct loop_copy_buf *new_buf(void)
 {
-	unsigned int wanted = MOVED_CHUNK >> PAGE_SHIFT;
+	struct loop_copy_buf *buf = kzalloc(sizeof(*buf), GFP_NOIO);
 
-	if (c->pages)
-		return 0;
-	c->pages = kcalloc(wanted, sizeof(*c->pages), GFP_NOIO);
-	if (!c->pages)
-		return -ENOMEM;
-	while (c->nr < wanted) {
+	while (buf && buf->nr < ARRAY_SIZE(buf->pages)) {
 		/* With less memory it takes longer, but it works with one. */
-		gfp_t gfp = GFP_NOIO | (c->nr ? __GFP_NORETRY |
-						 __GFP_NOWARN : 0);
+		gfp_t gfp = GFP_NOIO | (buf->nr ? __GFP_NORETRY |
+						   __GFP_NOWARN : 0);
 		struct page *page = alloc_page(gfp);
 
 		if (!page)
 			break;
-		bvec_set_page(&c->pages[c->nr++], page, PAGE_SIZE, 0);
+		bvec_set_page(&buf->pages[buf->nr++], page, PAGE_SIZE, 0);
 	}
-	return c->nr ? 0 : -ENOMEM;
+	if (!buf || buf->nr)
+		return buf;
+	kfree(buf);
+	return NULL;
 }
 
-static void put_pages(struct copier *c)
+static void free_buf(struct loop_copy_buf *buf)
 {
-	while (c->nr)
-		__free_page(c->pages[--c->nr].bv_page);
-	kfree(c->pages);
+	while (buf && buf->nr)
+		__free_page(buf->pages[--buf->nr].bv_page);
+	kfree(buf);
+}
+
+static int get_buf(struct copier *c)
+{
+	if (!c->buf)
+		c->buf = xchg(&c->dst->spare, NULL);
+	if (!c->buf)
+		c->buf = new_buf();
+	return c->buf ? 0 : -ENOMEM;
+}
+
+/* Kept for the next piece: pages are cleared when they are got. */
+static void put_buf(struct copier *c)
+{
+	if (c->buf)
+		free_buf(xchg(&c->dst->spare, c->buf));
+}
+
+/**
+ * loop_copy_free_spare() - free what copies have left behind
+ * @lc: the disk, which has no requests any more
+ */
+void loop_copy_free_spare(struct loop_copy *lc)
+{
+	free_buf(lc->spare);
 }
 
 static ssize_t rw_file(struct copier *c, struct file *file, bool write,
@@ -88,8 +119,8 @@ static ssize_t rw_file(struct copier *c, struct file *file, bool write,
 
 	init_sync_kiocb(&iocb, file);
 	iocb.ki_pos = pos;
-	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, c->pages, c->nr,
-		      len);
+	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, c->buf->pages,
+		      c->buf->nr, len);
 	if (!write)
 		return file->f_op->read_iter(&iocb, &iter);
 	iocb.ki_flags |= IOCB_WRITE;
@@ -119,13 +150,13 @@ static u64 to_move(const struct copier *c)
 	if (c->dst->file.shares && begun &&
 	    begun == (src_pos(c) & (block - 1)))
 		return left(c, block - begun);
-	return left(c, (u64)c->nr << PAGE_SHIFT);
+	return left(c, (u64)c->buf->nr << PAGE_SHIFT);
 }
 
 static ssize_t move(struct copier *c)
 {
 	u32 block = queue_logical_block_size(c->dst->disk->queue);
-	ssize_t ret = get_pages(c);
+	ssize_t ret = get_buf(c);
 
 	if (ret)
 		return ret;
@@ -193,7 +224,7 @@ int loop_copy_copy(struct loop_copy *dst, struct blk_copy_op *op)
 			op->done += ret;
 		cond_resched();
 	}
-	put_pages(&c);
+	put_buf(&c);
 	if (op->done == op->len)
 		return 0;
 	/* Half a block is not done. */

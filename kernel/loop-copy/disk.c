@@ -359,6 +359,7 @@ void loop_copy_remove(struct loop_copy *lc)
 	destroy_workqueue(lc->wq);
 	put_disk(lc->disk);
 	blk_mq_free_tag_set(&lc->tag_set);
+	loop_copy_free_spare(lc);
 }
 
 /**

@@ -35,6 +35,8 @@
 #undef pr_fmt
 #define pr_fmt(fmt) "loop-copy: " fmt
 
+struct loop_copy_buf;
+
 /**
  * struct loop_copy_file - the file below a disk
  * @data: for reads, writes and copies; with direct I/O if @direct. Writes
@@ -68,6 +70,7 @@ struct loop_copy_file {
  * @tag_set: its queue
  * @wq: for requests that may block
  * @provider: at blk-copy
+ * @spare: memory of a copy that is over, for the next; taken by xchg()
  * @remove: for what goes away by itself
  * @used: somebody has used it, and did not only look; it is never unset
  * @gone: it cannot be opened any more; under disk->open_mutex
@@ -81,6 +84,7 @@ struct loop_copy {
 	struct blk_mq_tag_set tag_set;
 	struct workqueue_struct *wq;
 	struct blk_copy_provider *provider;
+	struct loop_copy_buf *spare;
 	struct work_struct remove;
 	bool used;
 	bool gone;
@@ -140,6 +144,7 @@ void loop_copy_control_exit(void);
 
 /* copy.c */
 int loop_copy_copy(struct loop_copy *dst, struct blk_copy_op *op);
+void loop_copy_free_spare(struct loop_copy *lc);
 
 /* io.c */
 bool loop_copy_rw_inline(struct loop_copy *lc, struct request *rq);

@@ -19,7 +19,24 @@ cp_fill "$disk" 0 $((16 * mib))
 lb_step "descriptors passed to nobody"
 copy-powers "$disk"
 cp_same "$disk" 0 "$disk" 65536 65536
-copy-watched "$disk"
+
+# No security module here knows of disks: it is looked for that they are asked, for reading and for writing.
+test_asked() {
+	lb_step "security modules are asked"
+	local trace=/sys/kernel/tracing length=$((66 * 1024)) said
+	mountpoint -q "$trace" || mount -t tracefs tracefs "$trace"
+	# shellcheck disable=SC2016 # they are arguments of the function
+	echo 'p:liveblk_asked rw_verify_area rw=$arg1:s32 count=$arg4:u64' >"$trace/kprobe_events"
+	echo "count == $length" >"$trace/events/kprobes/liveblk_asked/filter"
+	echo 1 >"$trace/events/kprobes/liveblk_asked/enable"
+	blk-copy "$disk" "$disk:8m" "$length"
+	echo 0 >"$trace/events/kprobes/liveblk_asked/enable"
+	said=$(grep -o 'blk-copy.* rw=[01] ' "$trace/trace" | grep -o '[01] $' | tr -d ' \n')
+	echo >"$trace/kprobe_events"
+	[ "$said" = 01 ] || lb_fail "asked: '$said', and not for reading and for writing"
+}
+# The debug kernels have no such probes.
+[ -e /sys/kernel/debug/kmemleak ] || test_asked
 
 lb_step "malformed calls"
 truncate -s 1M /run/fuzz.img
