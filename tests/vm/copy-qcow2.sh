@@ -203,21 +203,20 @@ test_interrupt() { # DISK
 # reads, and the second waits for the first.
 test_circle() { # DISK
 	lb_step "copies of a device and of the disk below it"
-	local above below
+	local above below i
+	qemu-img create -q -f qcow2 "$1" 48M
 	lb_attach "$name" "$1"
-	cp_fill "$device" 0 $((4 * mib))
-	cp_fill "$device" $((16 * mib)) $((4 * mib))
-	echo 65536 >"/sys/block/${1#/dev/}/copy/max_bytes"
-	cp_fault store "copy 0 $((96 * mib)) delay 50000"
-	blk-copy "$device" "$device:16m" 4m &
+	# From the last to the first, so that each cluster is a piece of its own.
+	for i in {15..0}; do cp_fill "$device" $((i * 65536)) 65536; done
+	cp_fault store "copy 0 $((96 * mib)) delay 300000"
+	blk-copy "$device" "$device:16m" 1m &
 	above=$!
-	sleep 0.5
+	sleep 1
 	blk-copy --emulate=auto "$1" "$device:16m" 24m &
 	below=$!
 	wait "$above"
 	wait "$below"
 	cp_fault store clear
-	cat "/sys/block/${1#/dev/}/copy/max_hw_bytes" >"/sys/block/${1#/dev/}/copy/max_bytes"
 	lb_detach "$name"
 	lb_check "$1"
 }
