@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * blk-interposer: the parts and how they fit.
+ *
+ *   main.c        loading and unloading
+ *   control.c     the control device; pairs that a descriptor owns
+ *   pair.c        a pair of disks: making, finding, removing; the exported API
+ *   transition.c  attach and detach: freeze, gate, drain, switch, thaw
+ *   settle.c      waiting for what was submitted before the hook
+ *   hook.c        the ftrace callback that redirects bios
+ *   io.c          what the two disks do with bios; the gate
+ *
+ * Lock order, outermost first:
+ *
+ *   pair.lock          one transition at a time; creation and removal
+ *   blki_pairs_lock    the list of pairs and its ids
+ *   blki_hook_lock     registration with ftrace, changes of the hash
+ *   pair.park_lock     parked bios; a leaf, held for a few instructions
+ *
+ * The file system's and the block layer's locks (bd_fsfreeze_mutex, s_umount,
+ * mq_freeze_lock) are taken inside pair.lock and never the other way round:
+ * nothing that a bio does waits for pair.lock.
+ *
+ * The hash is read under rcu_read_lock() alone.
+ */
+#ifndef BLK_INTERPOSER_H
+#define BLK_INTERPOSER_H
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mempool.h>
+#include <linux/mutex.h>
+#include <linux/percpu-refcount.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "../compat/interposer.h"
+#include "api.h"
+
+#undef pr_fmt
+#define pr_fmt(fmt) "blk-interposer: " fmt
+
+/**
+ * struct blki_pair - an original and its two disks
+ * @kref: the list holds one, each disk one, each user of a lookup one
+ * @id: for the control device; never used again
+ * @node: the list of pairs, under blki_pairs_lock
+ * @hash: the redirected originals; only while one is attached
+ * @owned: of the descriptor that made it, under that file's lock
+ * @owned_by: a descriptor owns the pair
+ * @lock: one transition at a time; protects @removed and @target_dev
+ * @removed: the disks are gone or going
+ * @original: open for as long as the pair lives
+ * @holder: who had claimed the original when the pair was made
+ * @upper: hidden; what redirected bios are sent to
+ * @lower: what targets open
+ * @bs: clones for the original. A bio of this set is never redirected.
+ * @contexts: struct blki_context
+ * @users: redirected bios, from the hook to their completion
+ * @inflight: those that the gate has let through, to their completion
+ * @parking: the gate is closed, or parked bios are still being let through
+ * @settled: what was under way when the hook was set has reached the original
+ * @target: where bios go; NULL: to the original. Changes while the gate is
+ *	closed and @inflight is zero.
+ * @target_dev: keeps @target open
+ * @park_lock: protects @parked, and @parking against those who park
+ * @parked: bios that wait for the gate, in their order
+ * @wait: for @users and @inflight to become zero
+ * @watch: mirrors what changes below
+ * @reap: removes the pair when its owner is gone
+ * @redirected: how many bios
+ * @nr_parked: how many of them had to wait
+ * @nr_again: how many got EAGAIN instead
+ * @bypassed: writes to the whole disk in the range of an original that is a
+ *	partition
+ */
+struct blki_pair {
+	struct kref kref;
+	u32 id;
+	struct list_head node;
+	struct hlist_node hash;
+	struct list_head owned;
+	bool owned_by;
+	struct mutex lock;
+	bool removed;
+	struct compat_bdev original;
+	void *holder;
+	struct gendisk *upper;
+	struct gendisk *lower;
+	struct bio_set bs;
+	mempool_t contexts;
+	struct percpu_ref users;
+	struct percpu_ref inflight;
+	bool parking;
+	bool settled;
+	struct block_device *target;
+	struct compat_bdev target_dev;
+	spinlock_t park_lock;
+	struct bio_list parked;
+	wait_queue_head_t wait;
+	struct delayed_work watch;
+	struct work_struct reap;
+	u64 __percpu *redirected;
+	atomic64_t nr_parked;
+	atomic64_t nr_again;
+	atomic64_t bypassed;
+};
+
+/**
+ * struct blki_context - what is known of a redirected bio
+ * @pair: who redirected it
+ * @end_io: its submitter's
+ * @private: its submitter's
+ * @inflight: it holds pair.inflight
+ */
+struct blki_context {
+	struct blki_pair *pair;
+	bio_end_io_t *end_io;
+	void *private;
+	bool inflight;
+};
+
+/**
+ * struct blki_times - how long a transition was felt
+ * @parked_ns: the gate was closed
+ * @frozen_ns: file systems were frozen
+ */
+struct blki_times {
+	u64 parked_ns;
+	u64 frozen_ns;
+};
+
+/* Notes what failed, and why; returns ERR. */
+static inline int blki_fail(struct blk_interposer_error *error,
+			    enum blk_interposer_step step,
+			    enum blk_interposer_reason reason, int err)
+{
+	error->step = step;
+	error->reason = reason;
+	return err;
+}
+
+static inline bool blki_original_dead(struct blki_pair *pair)
+{
+	return test_bit(GD_DEAD, &pair->original.bdev->bd_disk->state);
+}
+
+/* The original is a whole disk, so that its partitions belong to it. */
+static inline bool blki_is_whole(struct blki_pair *pair)
+{
+	return !bdev_is_partition(pair->original.bdev);
+}
+
+/* hook.c */
+int blki_hook_add(struct blki_pair *pair);
+void blki_hook_remove(struct blki_pair *pair);
+
+/* settle.c */
+int blki_settle(struct blki_pair *pair, unsigned long timeout);
+int blki_quiesce_original(struct blki_pair *pair, unsigned long timeout);
+bool blki_counts_inflight(struct block_device *bdev);
+
+/* io.c */
+extern const struct block_device_operations blki_upper_fops;
+extern const struct block_device_operations blki_lower_fops;
+int blki_io_init(void);
+void blki_io_exit(void);
+int blki_io_init_pair(struct blki_pair *pair);
+void blki_io_exit_pair(struct blki_pair *pair);
+void blki_context_attach(struct blki_pair *pair, struct bio *bio,
+			 struct blki_context *ctx);
+void blki_gate_close(struct blki_pair *pair);
+void blki_gate_open(struct blki_pair *pair);
+
+/* transition.c */
+int blki_attach(struct blki_pair *pair, struct block_device *target,
+		unsigned int flags, unsigned long timeout,
+		struct blki_times *times, struct blk_interposer_error *error);
+int blki_detach(struct blki_pair *pair, unsigned int flags,
+		unsigned long timeout, struct blki_times *times,
+		struct blk_interposer_error *error);
+void blki_detach_forced(struct blki_pair *pair);
+
+/* pair.c */
+struct blki_pair *blki_create(struct block_device *original,
+			      struct blk_interposer_error *error);
+int blki_destroy(struct blki_pair *pair, struct blk_interposer_error *error);
+void blki_reap(struct blki_pair *pair);
+struct blki_pair *blki_get(u32 id, bool next);
+void blki_put(struct blki_pair *pair);
+bool blki_is_own_disk(struct gendisk *disk);
+void blki_pairs_exit(void);
+
+/* control.c */
+int blki_control_init(void);
+void blki_control_exit(void);
+
+#endif

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the two disks do with bios.
+ *
+ * The upper disk lets a bio through to the target, or parks it while the gate
+ * is closed. The lower one, and the upper while there is no target, sends a
+ * clone to the original.
+ *
+ * Nothing here sleeps for the gate: a parked bio is put on a list and its
+ * submitter goes on. pair.park_lock is the only lock, see blk-interposer.h.
+ */
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#include "blk-interposer.h"
+
+#define BLKI_MIN_CONTEXTS	64
+#define BLKI_MIN_CLONES		64
+
+static struct kmem_cache *blki_context_cache;
+
+static void blki_end_io(struct bio *bio)
+{
+	struct blki_context *ctx = bio->bi_private;
+	struct blki_pair *pair = ctx->pair;
+
+	bio->bi_end_io = ctx->end_io;
+	bio->bi_private = ctx->private;
+	if (ctx->inflight)
+		percpu_ref_put(&pair->inflight);
+	mempool_free(ctx, &pair->contexts);
+	percpu_ref_put(&pair->users);
+	bio->bi_end_io(bio);
+}
+
+/**
+ * blki_context_attach() - Hear of the end of a bio.
+ * @pair: a reference to its users goes to the bio
+ * @bio: about to be redirected
+ * @ctx: from the pair's contexts
+ *
+ * A bio that the block layer ends before the upper disk sees it, because it is
+ * beyond the end for instance, gives its reference back as well.
+ */
+void blki_context_attach(struct blki_pair *pair, struct bio *bio,
+			 struct blki_context *ctx)
+{
+	ctx->pair = pair;
+	ctx->end_io = bio->bi_end_io;
+	ctx->private = bio->bi_private;
+	ctx->inflight = false;
+	bio->bi_end_io = blki_end_io;
+	bio->bi_private = ctx;
+}
+
+/* The hook could not allocate one; here it may sleep. */
+static struct blki_context *blki_context_of(struct blki_pair *pair,
+					    struct bio *bio)
+{
+	struct blki_context *ctx = bio->bi_private;
+
+	if (likely(bio->bi_end_io == blki_end_io && ctx->pair == pair))
+		return ctx;
+	ctx = mempool_alloc(&pair->contexts, GFP_NOIO);
+	blki_context_attach(pair, bio, ctx);
+	return ctx;
+}
+
+static void blki_clone_end_io(struct bio *clone)
+{
+	struct bio *bio = clone->bi_private;
+
+	bio->bi_status = clone->bi_status;
+	if (bio_op(bio) == REQ_OP_ZONE_APPEND)
+		bio->bi_iter.bi_sector = clone->bi_iter.bi_sector;
+	bio_put(clone);
+	bio_endio(bio);
+}
+
+static void blki_to_original(struct blki_pair *pair, struct bio *bio)
+{
+	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT : GFP_NOIO;
+	struct bio *clone;
+
+	clone = bio_alloc_clone(pair->original.bdev, bio, gfp, &pair->bs);
+	if (!clone) {
+		bio_wouldblock_error(bio);
+		return;
+	}
+	/* Whoever polls does so at the bio of its own, which has no queue. */
+	clone->bi_opf &= ~REQ_POLLED;
+	clone->bi_private = bio;
+	clone->bi_end_io = blki_clone_end_io;
+	submit_bio_noacct(clone);
+}
+
+/* Past the gate: pair.target cannot change. */
+static void blki_forward(struct blki_pair *pair, struct bio *bio)
+{
+	struct block_device *target = READ_ONCE(pair->target);
+
+	if (!target) {
+		blki_to_original(pair, bio);
+		return;
+	}
+	/* What the original could do at once, the target may have to wait for. */
+	if (bio->bi_opf & REQ_NOWAIT && !bdev_nowait(target)) {
+		atomic64_inc(&pair->nr_again);
+		bio_wouldblock_error(bio);
+		return;
+	}
+	bio_set_dev(bio, target);
+	submit_bio_noacct(bio);
+}
+
+static bool blki_park(struct blki_pair *pair, struct bio *bio)
+{
+	bool parked = false;
+
+	if (bio->bi_opf & REQ_NOWAIT) {
+		atomic64_inc(&pair->nr_again);
+		bio_wouldblock_error(bio);
+		return true;
+	}
+	spin_lock(&pair->park_lock);
+	if (pair->parking) {
+		bio_list_add(&pair->parked, bio);
+		parked = true;
+	}
+	spin_unlock(&pair->park_lock);
+	if (parked)
+		atomic64_inc(&pair->nr_parked);
+	return parked;
+}
+
+static void blki_upper_submit(struct bio *bio)
+{
+	struct blki_pair *pair = bio->bi_bdev->bd_disk->private_data;
+	struct blki_context *ctx = blki_context_of(pair, bio);
+
+	/* Fails to park when the gate has just been opened. */
+	while (READ_ONCE(pair->parking) ||
+	       !percpu_ref_tryget_live(&pair->inflight)) {
+		if (blki_park(pair, bio))
+			return;
+		cpu_relax();
+	}
+	ctx->inflight = true;
+	blki_forward(pair, bio);
+}
+
+static void blki_lower_submit(struct bio *bio)
+{
+	blki_to_original(bio->bi_bdev->bd_disk->private_data, bio);
+}
+
+/**
+ * blki_gate_close() - Hold back what comes to the upper disk.
+ * @pair: with its gate open; the lock is held
+ *
+ * What is past the gate goes on; wait until pair.inflight is zero. The
+ * reference is made atomic before, so that no grace period passes while the
+ * gate is closed.
+ */
+void blki_gate_close(struct blki_pair *pair)
+{
+	lockdep_assert_held(&pair->lock);
+	percpu_ref_switch_to_atomic_sync(&pair->inflight);
+	spin_lock(&pair->park_lock);
+	pair->parking = true;
+	spin_unlock(&pair->park_lock);
+	percpu_ref_kill(&pair->inflight);
+}
+
+/* Takes what is parked; once there is nothing the gate is open. */
+static bool blki_unpark(struct blki_pair *pair, struct bio_list *bios)
+{
+	spin_lock(&pair->park_lock);
+	bio_list_init(bios);
+	bio_list_merge(bios, &pair->parked);
+	bio_list_init(&pair->parked);
+	if (bio_list_empty(bios))
+		WRITE_ONCE(pair->parking, false);
+	spin_unlock(&pair->park_lock);
+	return !bio_list_empty(bios);
+}
+
+/**
+ * blki_gate_open() - Let parked bios through, then all others.
+ * @pair: with its gate closed; the lock is held
+ *
+ * Bios that come meanwhile queue up behind, so that zoned writes stay in order.
+ */
+void blki_gate_open(struct blki_pair *pair)
+{
+	struct bio_list bios;
+	struct blk_plug plug;
+	struct bio *bio;
+
+	lockdep_assert_held(&pair->lock);
+	/* Not reinit: after a failure there may be bios in flight still. */
+	percpu_ref_resurrect(&pair->inflight);
+	blk_start_plug(&plug);
+	while (blki_unpark(pair, &bios)) {
+		while ((bio = bio_list_pop(&bios))) {
+			struct blki_context *ctx = bio->bi_private;
+
+			percpu_ref_get(&pair->inflight);
+			ctx->inflight = true;
+			blki_forward(pair, bio);
+		}
+	}
+	blk_finish_plug(&plug);
+	percpu_ref_switch_to_percpu(&pair->inflight);
+}
+
+#ifdef CONFIG_BLK_DEV_ZONED
+static int blki_report_zones(struct gendisk *disk, sector_t sector,
+			     unsigned int nr_zones, report_zones_cb cb,
+			     void *data)
+{
+	struct blki_pair *pair = disk->private_data;
+
+	return blkdev_report_zones(pair->original.bdev, sector, nr_zones, cb,
+				   data);
+}
+#else
+#define blki_report_zones NULL
+#endif
+
+static void blki_free_disk(struct gendisk *disk)
+{
+	blki_put(disk->private_data);
+}
+
+/* The disk that redirected bios are sent to. */
+const struct block_device_operations blki_upper_fops = {
+	.owner = THIS_MODULE,
+	.submit_bio = blki_upper_submit,
+	.report_zones = blki_report_zones,
+	.free_disk = blki_free_disk,
+};
+
+/* The disk that targets open. */
+const struct block_device_operations blki_lower_fops = {
+	.owner = THIS_MODULE,
+	.submit_bio = blki_lower_submit,
+	.report_zones = blki_report_zones,
+	.free_disk = blki_free_disk,
+};
+
+static void blki_users_zero(struct percpu_ref *ref)
+{
+	wake_up_all(&container_of(ref, struct blki_pair, users)->wait);
+}
+
+static void blki_inflight_zero(struct percpu_ref *ref)
+{
+	wake_up_all(&container_of(ref, struct blki_pair, inflight)->wait);
+}
+
+/**
+ * blki_io_init_pair() - Make the pools and references of a pair.
+ * @pair: zeroed
+ *
+ * Return: 0 or -ENOMEM; then nothing is left behind.
+ */
+int blki_io_init_pair(struct blki_pair *pair)
+{
+	spin_lock_init(&pair->park_lock);
+	bio_list_init(&pair->parked);
+	init_waitqueue_head(&pair->wait);
+	if (bioset_init(&pair->bs, BLKI_MIN_CLONES, 0, 0))
+		return -ENOMEM;
+	if (mempool_init_slab_pool(&pair->contexts, BLKI_MIN_CONTEXTS,
+				   blki_context_cache))
+		goto no_contexts;
+	if (percpu_ref_init(&pair->users, blki_users_zero,
+			    PERCPU_REF_INIT_DEAD, GFP_KERNEL))
+		goto no_users;
+	if (percpu_ref_init(&pair->inflight, blki_inflight_zero,
+			    PERCPU_REF_ALLOW_REINIT, GFP_KERNEL))
+		goto no_inflight;
+	return 0;
+
+no_inflight:
+	percpu_ref_exit(&pair->users);
+no_users:
+	mempool_exit(&pair->contexts);
+no_contexts:
+	bioset_exit(&pair->bs);
+	return -ENOMEM;
+}
+
+/**
+ * blki_io_exit_pair() - Undo blki_io_init_pair().
+ * @pair: nobody sends anything to its disks
+ */
+void blki_io_exit_pair(struct blki_pair *pair)
+{
+	percpu_ref_exit(&pair->inflight);
+	percpu_ref_exit(&pair->users);
+	mempool_exit(&pair->contexts);
+	bioset_exit(&pair->bs);
+}
+
+/**
+ * blki_io_init() - Make what all pairs share.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int blki_io_init(void)
+{
+	blki_context_cache = KMEM_CACHE(blki_context, 0);
+	return blki_context_cache ? 0 : -ENOMEM;
+}
+
+/**
+ * blki_io_exit() - Undo blki_io_init().
+ */
+void blki_io_exit(void)
+{
+	kmem_cache_destroy(blki_context_cache);
+}
