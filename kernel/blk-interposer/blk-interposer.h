@@ -172,6 +172,8 @@ int blki_io_init_pair(struct blki_pair *pair);
 void blki_io_exit_pair(struct blki_pair *pair);
 void blki_context_attach(struct blki_pair *pair, struct bio *bio,
 			 struct blki_context *ctx);
+void blki_gate_prepare(struct blki_pair *pair);
+void blki_gate_done(struct blki_pair *pair);
 void blki_gate_close(struct blki_pair *pair);
 void blki_gate_open(struct blki_pair *pair);
 

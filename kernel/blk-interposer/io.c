@@ -155,17 +155,37 @@ static void blki_lower_submit(struct bio *bio)
 }
 
 /**
- * blki_gate_close() - Hold back what comes to the upper disk.
+ * blki_gate_prepare() - Get ready to close the gate.
  * @pair: with its gate open; the lock is held
  *
- * What is past the gate goes on; wait until pair.inflight is zero. The
- * reference is made atomic before, so that no grace period passes while the
- * gate is closed.
+ * It takes a grace period to count in one place. This way none passes while
+ * file systems are frozen or the gate is closed.
+ */
+void blki_gate_prepare(struct blki_pair *pair)
+{
+	lockdep_assert_held(&pair->lock);
+	percpu_ref_switch_to_atomic_sync(&pair->inflight);
+}
+
+/**
+ * blki_gate_done() - Count on each CPU again.
+ * @pair: with its gate open; the lock is held
+ */
+void blki_gate_done(struct blki_pair *pair)
+{
+	lockdep_assert_held(&pair->lock);
+	percpu_ref_switch_to_percpu(&pair->inflight);
+}
+
+/**
+ * blki_gate_close() - Hold back what comes to the upper disk.
+ * @pair: with its gate prepared; the lock is held
+ *
+ * What is past the gate goes on; wait until pair.inflight is zero.
  */
 void blki_gate_close(struct blki_pair *pair)
 {
 	lockdep_assert_held(&pair->lock);
-	percpu_ref_switch_to_atomic_sync(&pair->inflight);
 	spin_lock(&pair->park_lock);
 	pair->parking = true;
 	spin_unlock(&pair->park_lock);
@@ -211,7 +231,6 @@ void blki_gate_open(struct blki_pair *pair)
 		}
 	}
 	blk_finish_plug(&plug);
-	percpu_ref_switch_to_percpu(&pair->inflight);
 }
 
 #ifdef CONFIG_BLK_DEV_ZONED

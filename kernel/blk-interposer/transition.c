@@ -174,9 +174,11 @@ static int blki_transit(struct blki_pair *pair, struct block_device *target,
 {
 	unsigned int noio = memalloc_noio_save();
 	struct blki_frozen frozen = {};
-	u64 start = ktime_get_ns();
 	int err = 0;
+	u64 start;
 
+	blki_gate_prepare(pair);
+	start = ktime_get_ns();
 	if (!(flags & BLK_INTERPOSER_NO_FREEZE))
 		err = blki_freeze(pair, &frozen, error);
 	if (!err) {
@@ -186,6 +188,7 @@ static int blki_transit(struct blki_pair *pair, struct block_device *target,
 	}
 	times->frozen_ns = flags & BLK_INTERPOSER_NO_FREEZE ?
 			   0 : ktime_get_ns() - start;
+	blki_gate_done(pair);
 	memalloc_noio_restore(noio);
 	return err;
 }
@@ -351,10 +354,12 @@ void blki_detach_forced(struct blki_pair *pair)
 	unsigned int noio = memalloc_noio_save();
 
 	lockdep_assert_held(&pair->lock);
+	blki_gate_prepare(pair);
 	blki_gate_close(pair);
 	wait_event(pair->wait, percpu_ref_is_zero(&pair->inflight));
 	WRITE_ONCE(pair->target, NULL);
 	blki_gate_open(pair);
+	blki_gate_done(pair);
 	memalloc_noio_restore(noio);
 	blki_detached(pair);
 }
