@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Preloaded into a program: ends it at the n-th call that changes a file, as a kill would, before that call is made.
+// Preloaded into a program: ends it at the n-th call that changes a file or a device-mapper device, as a kill would,
+// before that call is made.
 //   LIVEBLK_STOP_AT    n, from 1 on; without it calls are only counted
 //   LIVEBLK_STOP_HALF  with it a write that the program is stopped at is made in its first half
 //   LIVEBLK_STOP_FAIL  with it the program goes on, and that call and all later ones fail for want of space
+//   LIVEBLK_STOP_ONCE  with it that call fails, for want of space or memory, and the program goes on
+//   LIVEBLK_STOP_WAIT  FILE: the program makes FILE.here before that call, waits until there is a FILE.go, and goes on
 //   LIVEBLK_STOP_SKIP  n: that write is lost, and the program ends at the next barrier, as if power failed before it
 //   LIVEBLK_STOP_LOG   a file that gets a line for each call: its name, offset and length
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/dm-ioctl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 namespace {
 
@@ -45,6 +52,37 @@ void log_call(const char *what, off_t offset, size_t length)
     }
 }
 
+void wait_for_go(const std::string &file)
+{
+    const int here = ::creat((file + ".here").c_str(), 0600);
+    ::close(here);
+    while (::access((file + ".go").c_str(), F_OK) < 0)
+        ::usleep(10'000);
+}
+
+// What a device-mapper call changes; null if it only asks.
+const char *name_of(unsigned long request, const void *argument)
+{
+    if (_IOC_TYPE(request) != DM_IOCTL)
+        return nullptr;
+    switch (_IOC_NR(request)) {
+    case DM_DEV_CREATE_CMD:
+        return "dm-create";
+    case DM_DEV_REMOVE_CMD:
+        return "dm-remove";
+    case DM_DEV_SUSPEND_CMD:
+        return static_cast<const dm_ioctl *>(argument)->flags & DM_SUSPEND_FLAG ? "dm-suspend" : "dm-resume";
+    case DM_TABLE_LOAD_CMD:
+        return "dm-load";
+    case DM_TABLE_CLEAR_CMD:
+        return "dm-clear";
+    case DM_TARGET_MSG_CMD:
+        return "dm-message";
+    default:
+        return nullptr;
+    }
+}
+
 // One count for calls of all kinds.
 long next_call()
 {
@@ -66,6 +104,13 @@ Verdict count(const char *what, off_t offset, size_t length, Half half)
         ::_exit(stopped_status);
     if (!stop_at || call < stop_at)
         return Verdict::go_on;
+    if (std::getenv("LIVEBLK_STOP_ONCE"))
+        return call == stop_at ? Verdict::fail : Verdict::go_on;
+    if (const char *file = std::getenv("LIVEBLK_STOP_WAIT")) {
+        if (call == stop_at)
+            wait_for_go(file);
+        return Verdict::go_on;
+    }
     if (std::getenv("LIVEBLK_STOP_FAIL"))
         return Verdict::fail;
     if (std::getenv("LIVEBLK_STOP_HALF"))
@@ -138,6 +183,21 @@ int fallocate64(int fd, int mode, off_t offset, off_t length)
 {
     return counted("fallocate", offset, static_cast<size_t>(length),
                    [&] { return next<int(int, int, off_t, off_t)>("fallocate64")(fd, mode, offset, length); });
+}
+
+int ioctl(int fd, unsigned long request, ...) noexcept
+{
+    std::va_list arguments;
+    va_start(arguments, request);
+    void *const argument = va_arg(arguments, void *);
+    va_end(arguments);
+    const char *const name = name_of(request, argument);
+    // Without space a device can be resumed all the same.
+    if (name && count(name, 0, 0, [] {}) == Verdict::fail && std::getenv("LIVEBLK_STOP_ONCE")) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return next<int(int, unsigned long, ...)>("ioctl")(fd, request, argument);
 }
 
 } // extern "C"

@@ -5,7 +5,7 @@
 
 namespace liveblk::qcow2 {
 
-Image::Image(const std::string &path, Access access) : file_(path, access)
+Image::Image(ImageFile file) : file_(std::move(file))
 {
     reload();
 }

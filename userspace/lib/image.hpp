@@ -14,7 +14,8 @@ namespace liveblk::qcow2 {
 // An open image: its file, header and snapshot table.
 class Image {
 public:
-    Image(const std::string &path, Access access);
+    Image(const std::string &path, Access access) : Image(ImageFile(path, access)) {}
+    explicit Image(ImageFile file);
 
     ImageFile &file() { return file_; }
     const ImageFile &file() const { return file_; }

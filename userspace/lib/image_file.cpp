@@ -26,13 +26,23 @@ struct stat status_of(int fd, const std::string &path)
 
 } // namespace
 
-ImageFile::ImageFile(std::string path, Access access) : path_(std::move(path)), access_(access)
+UniqueFd open_image_file(const std::string &path, bool writable)
 {
     // Without O_NONBLOCK a named pipe would hang here.
-    const int flags = (writable() ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK;
-    fd_ = UniqueFd(::open(path_.c_str(), flags));
-    if (!fd_)
-        fail_errno(fmt::format("open '{}' for {}", path_, writable() ? "writing" : "reading"));
+    UniqueFd fd(::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK));
+    if (!fd)
+        fail_errno(fmt::format("open '{}' for {}", path, writable ? "writing" : "reading"));
+    return fd;
+}
+
+ImageFile::ImageFile(std::string path, Access access)
+    : ImageFile(path, access, open_image_file(path, access == Access::read_write))
+{
+}
+
+ImageFile::ImageFile(std::string path, Access access, UniqueFd fd)
+    : path_(std::move(path)), access_(access), fd_(std::move(fd))
+{
     const struct stat st = status_of(fd_.get(), path_);
     block_device_ = S_ISBLK(st.st_mode);
     if (!block_device_ && !S_ISREG(st.st_mode))

@@ -16,10 +16,15 @@ enum class Access {
     read_write,
 };
 
+// Opens what may hold an image, without a lock.
+UniqueFd open_image_file(const std::string &path, bool writable);
+
 // A regular file or a block device that holds an image. All that is ever written to an image goes through write().
 class ImageFile {
 public:
     ImageFile(std::string path, Access access);
+    // Of a file that is open already, for as much as the access needs.
+    ImageFile(std::string path, Access access, UniqueFd fd);
 
     const std::string &path() const { return path_; }
     bool is_block_device() const { return block_device_; }

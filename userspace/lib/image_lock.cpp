@@ -81,8 +81,14 @@ bool holds_lock(const std::filesystem::path &process, const std::string &inode)
     return false;
 }
 
-// Processes, ours excepted, with a lock on the inode. A device that is live has none: the kernel holds its lock.
-std::string holders(int fd)
+[[noreturn]] void refuse(int fd, const std::string &path, const char *permission)
+{
+    throw ImageInUse(path, fmt::format("lock '{}' for \"{}\"", path, permission), lock_holders(fd));
+}
+
+} // namespace
+
+std::string lock_holders(int fd)
 {
     struct stat st;
     if (::fstat(fd, &st) < 0)
@@ -101,14 +107,14 @@ std::string holders(int fd)
     return names;
 }
 
-[[noreturn]] void refuse(int fd, const std::string &path, const char *permission)
+bool image_is_locked(int fd, const std::string &path)
 {
-    const std::string who = holders(fd);
-    fail("lock '{}' for \"{}\": the image is in use by {}", path, permission,
-         who.empty() ? "another program or a live device" : who);
+    struct flock lock = one_byte(F_WRLCK, used_base);
+    lock.l_len = 2 * (unshared_base - used_base);
+    if (::fcntl(fd, F_OFD_GETLK, &lock) < 0)
+        fail_errno(fmt::format("look for locks on '{}'", path));
+    return lock.l_type != F_UNLCK;
 }
-
-} // namespace
 
 void lock_image(int fd, const std::string &path, bool writable)
 {

@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 
 namespace liveblk {
 
@@ -11,6 +13,8 @@ namespace liveblk {
 class Progress {
 public:
     Progress(); // shown if standard error is a terminal
+    // Shows nothing and calls this at each step, which may throw to end the work.
+    explicit Progress(std::function<void()> each_step) : shown_(false), each_step_(std::move(each_step)) {}
     Progress(const Progress &) = delete;
     Progress &operator=(const Progress &) = delete;
     ~Progress() { end(); }
@@ -19,6 +23,8 @@ public:
     void advance(std::uint64_t steps = 1)
     {
         done_ += steps;
+        if (each_step_)
+            each_step_();
         if (shown_ && done_ >= next_)
             draw();
     }
@@ -29,6 +35,7 @@ private:
     void draw();
 
     bool shown_;
+    std::function<void()> each_step_;
     bool drawn_ = false;
     std::string what_;
     std::uint64_t total_ = 0;

@@ -11,28 +11,6 @@
 namespace liveblk::qcow2 {
 namespace {
 
-void check_possible(const Image &image, std::uint64_t size, Shrink shrink)
-{
-    const Header &h = image.header();
-    if (size == 0 || size % sector_size)
-        fail("resize '{}': {} is not a positive multiple of 512", image.path(), size);
-    if (h.l1_entries_for(size) * 8 > max_l1_bytes)
-        fail("resize '{}': with clusters of {} bytes, {} bytes are more than an image can have", image.path(),
-             h.cluster_size(), size);
-    if (size < h.size && shrink == Shrink::refuse)
-        fail("resize '{}' from {} to {} bytes: this cuts data off; give --shrink if you mean it", image.path(), h.size,
-             size);
-    for (const Snapshot &s : image.snapshots().snapshots)
-        if (h.version < 3 || !s.disk_size())
-            fail("resize '{}': the size of its snapshot {} is not recorded, so it must not change; delete the snapshot "
-                 "first",
-                 image.path(), printable(s.id));
-    if ((h.autoclear & autoclear_bitmaps) && h.find(extension_bitmaps))
-        not_supported("resize '{}': images with persistent bitmaps are not supported; remove them first, with "
-                      "'qemu-img bitmap --remove'",
-                      image.path());
-}
-
 // A longer backing file would show in the new part of the disk.
 void check_backing(const Image &image, std::uint64_t size)
 {
@@ -88,9 +66,31 @@ void clear_last_cluster(Edit &edit, const std::vector<std::uint64_t> &l1)
 
 } // namespace
 
+void check_resize(const Image &image, std::uint64_t size, Shrink shrink)
+{
+    const Header &h = image.header();
+    if (size == 0 || size % sector_size)
+        fail("resize '{}': {} is not a positive multiple of 512", image.path(), size);
+    if (h.l1_entries_for(size) * 8 > max_l1_bytes)
+        fail("resize '{}': with clusters of {} bytes, {} bytes are more than an image can have", image.path(),
+             h.cluster_size(), size);
+    if (size < h.size && shrink == Shrink::refuse)
+        fail("resize '{}' from {} to {} bytes: this cuts data off; give --shrink if you mean it", image.path(), h.size,
+             size);
+    for (const Snapshot &s : image.snapshots().snapshots)
+        if (h.version < 3 || !s.disk_size())
+            fail("resize '{}': the size of its snapshot {} is not recorded, so it must not change; delete the snapshot "
+                 "first",
+                 image.path(), printable(s.id));
+    if ((h.autoclear & autoclear_bitmaps) && h.find(extension_bitmaps))
+        not_supported("resize '{}': images with persistent bitmaps are not supported; remove them first, with "
+                      "'qemu-img bitmap --remove'",
+                      image.path());
+}
+
 void resize_image(Image &image, std::uint64_t size, Shrink shrink, Progress &progress)
 {
-    check_possible(image, size, shrink);
+    check_resize(image, size, shrink);
     check_backing(image, size);
     const Header &h = image.header();
     if (size == h.size)

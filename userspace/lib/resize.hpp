@@ -10,6 +10,8 @@ namespace liveblk::qcow2 {
 
 enum class Shrink { refuse, allow };
 
+// Throws if the size cannot be this one, as far as that can be told without a look at the disk's mapping.
+void check_resize(const Image &image, std::uint64_t size, Shrink shrink);
 // Changes the virtual size. What comes into being reads as zeros; what is cut off is lost.
 void resize_image(Image &image, std::uint64_t size, Shrink shrink, Progress &progress);
 

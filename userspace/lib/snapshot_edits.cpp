@@ -14,18 +14,6 @@ namespace {
 // What qemu-img keeps of a name.
 constexpr std::size_t max_name = 255;
 
-void check_name(const Image &image, const std::string &name)
-{
-    if (name.empty() || name.size() > max_name)
-        fail("name a snapshot of '{}': a name has 1 to {} bytes, not {}", image.path(), max_name, name.size());
-    if (std::any_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; }))
-        fail("name a snapshot of '{}': control characters are not allowed", image.path());
-    for (const Snapshot &s : image.snapshots().snapshots)
-        if (s.name == name || s.id == name)
-            fail("name a snapshot of '{}': '{}' is the name or id of snapshot {} already", image.path(), name,
-                 printable(s.id));
-}
-
 void write_snapshots(Edit &edit, const std::vector<Snapshot> &snapshots)
 {
     const SnapshotTable &old = edit.image().snapshots();
@@ -51,9 +39,21 @@ void replace_active_l1(Edit &edit, std::span<const std::uint64_t> l1)
 
 } // namespace
 
+void check_snapshot_name(const Image &image, const std::string &name)
+{
+    if (name.empty() || name.size() > max_name)
+        fail("name a snapshot of '{}': a name has 1 to {} bytes, not {}", image.path(), max_name, name.size());
+    if (std::any_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; }))
+        fail("name a snapshot of '{}': control characters are not allowed", image.path());
+    for (const Snapshot &s : image.snapshots().snapshots)
+        if (s.name == name || s.id == name)
+            fail("name a snapshot of '{}': '{}' is the name or id of snapshot {} already", image.path(), name,
+                 printable(s.id));
+}
+
 std::string create_snapshot(Image &image, const std::string &name, Progress &progress)
 {
-    check_name(image, name);
+    check_snapshot_name(image, name);
     if (!image.header().l1_size)
         not_supported("take a snapshot of '{}': it has no L1 table, its size is 0", image.path());
     Edit edit(image);
@@ -123,7 +123,7 @@ void revert_to_snapshot(Image &image, const std::string &id_or_name, Progress &p
 void rename_snapshot(Image &image, const std::string &id_or_name, const std::string &name)
 {
     const std::size_t index = image.snapshots().find(id_or_name, image.path());
-    check_name(image, name);
+    check_snapshot_name(image, name);
     std::vector<Snapshot> snapshots = image.snapshots().snapshots;
     snapshots[index].name = name;
     Edit edit(image);

@@ -9,6 +9,8 @@
 
 namespace liveblk::qcow2 {
 
+// Throws if a snapshot of the image cannot be called so.
+void check_snapshot_name(const Image &image, const std::string &name);
 // Returns the new snapshot's id.
 std::string create_snapshot(Image &image, const std::string &name, Progress &progress);
 void delete_snapshot(Image &image, const std::string &id_or_name, Progress &progress);

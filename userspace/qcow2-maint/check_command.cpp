@@ -2,9 +2,9 @@
 #include "commands.hpp"
 
 #include "error.hpp"
-#include "image.hpp"
-#include "progress.hpp"
+#include "maintenance_lock.hpp"
 #include "repair.hpp"
+#include "target.hpp"
 #include "text.hpp"
 
 #include <fmt/format.h>
@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace liveblk::maint {
@@ -21,6 +22,12 @@ struct Arguments {
     std::string image;
     qcow2::Repair repair = qcow2::Repair::nothing;
     bool json = false;
+};
+
+struct Checked {
+    qcow2::Image image;
+    qcow2::RepairResult result;
+    std::optional<Pause> pause;
 };
 
 const char *severity_name(qcow2::Severity severity)
@@ -40,8 +47,9 @@ int status_of(const qcow2::CheckReport &report)
     return report.leaks ? status_leaks : status_done;
 }
 
-void print_as_json(const qcow2::Image &image, const qcow2::RepairResult &result)
+void print_as_json(const Checked &checked)
 {
+    const auto &[image, result, pause] = checked;
     const qcow2::CheckReport &r = result.left;
     nlohmann::ordered_json json = {{"filename", image.path()},
                                    {"format", "qcow2"},
@@ -62,6 +70,7 @@ void print_as_json(const qcow2::Image &image, const qcow2::RepairResult &result)
                             {"what", f.what},
                             {"consequence", f.consequence}});
     json["findings"] = std::move(findings);
+    add_pause(json, pause);
     print_json(json);
 }
 
@@ -74,8 +83,9 @@ void print_findings(const qcow2::CheckReport &found)
         fmt::print("... and {} more\n", all - found.findings.size());
 }
 
-void print_summary(const qcow2::Image &image, const qcow2::RepairResult &result)
+void print_summary(const Checked &checked)
 {
+    const auto &[image, result, pause] = checked;
     const qcow2::CheckReport &r = result.left;
     print_findings(result.found);
     if (const auto n = fixed(result.found.leaks, r.leaks))
@@ -94,19 +104,42 @@ void print_summary(const qcow2::Image &image, const qcow2::RepairResult &result)
                r.total_clusters, percentage(r.allocated_clusters, r.total_clusters),
                percentage(r.fragmented_clusters, r.allocated_clusters),
                percentage(r.compressed_clusters, r.allocated_clusters));
+    print_pause(pause);
+}
+
+Checked check_file(const Arguments &args)
+{
+    const bool repair = args.repair != qcow2::Repair::nothing;
+    UniqueFd fd = qcow2::open_image_file(args.image, repair);
+    std::optional<MaintenanceLock> lock;
+    if (repair)
+        lock.emplace(fd.get(), args.image);
+    Progress progress;
+    const auto access = repair ? qcow2::Access::read_write : qcow2::Access::read_only;
+    qcow2::Image image(qcow2::ImageFile(args.image, access, std::move(fd)));
+    qcow2::RepairResult result = qcow2::check_and_repair(image, args.repair, progress);
+    return {std::move(image), std::move(result), std::nullopt};
+}
+
+Checked check_live(const dm::Device &device, const Arguments &args)
+{
+    const auto access = args.repair != qcow2::Repair::nothing ? qcow2::Access::read_write : qcow2::Access::read_only;
+    qcow2::RepairResult result;
+    const Pause pause = with_suspended(device, access, {}, [&](qcow2::Image &image, Progress &progress) {
+        result = qcow2::check_and_repair(image, args.repair, progress);
+    });
+    return {read_beside(device), std::move(result), pause};
 }
 
 int check(const Arguments &args)
 {
-    Progress progress;
-    const bool repair = args.repair != qcow2::Repair::nothing;
-    qcow2::Image image(args.image, repair ? qcow2::Access::read_write : qcow2::Access::read_only);
-    const qcow2::RepairResult result = qcow2::check_and_repair(image, args.repair, progress);
+    const auto device = find_live(args.image);
+    const Checked checked = device ? check_live(*device, args) : check_file(args);
     if (args.json)
-        print_as_json(image, result);
+        print_as_json(checked);
     else
-        print_summary(image, result);
-    return status_of(result.left);
+        print_summary(checked);
+    return status_of(checked.result.left);
 }
 
 int check_or_say_why_not(const Arguments &args)
@@ -124,10 +157,10 @@ int check_or_say_why_not(const Arguments &args)
 void add_check(CLI::App &app, Action &action)
 {
     CLI::App *check_app = app.add_subcommand("check", "Look for leaks and corruption, and repair them if asked to");
-    check_app->footer("Example:\n  qcow2-maint check --repair leaks vm1.qcow2\n\n"
+    check_app->footer("Example:\n  qcow2-maint check --repair leaks vm1\n\n"
                       "Exit status: 0 clean, 1 could not be checked, 2 corrupt, 3 leaks, 63 not supported.");
     const auto args = std::make_shared<Arguments>();
-    check_app->add_option("IMAGE", args->image, "a QCOW2 image: a file or a block device")->required();
+    check_app->add_option("IMAGE", args->image, target_help)->required();
     const std::map<std::string, qcow2::Repair> repairs = {{"leaks", qcow2::Repair::leaks}, {"all", qcow2::Repair::all}};
     check_app->add_option("--repair", args->repair, "leaks: give back what is not in use; all: corruption too")
         ->transform(CLI::Transformer(repairs))

@@ -24,5 +24,8 @@ void add_info(CLI::App &app, Action &action);
 void add_check(CLI::App &app, Action &action);
 void add_snapshot(CLI::App &app, Action &action);
 void add_resize(CLI::App &app, Action &action);
+void add_attach(CLI::App &app, Action &action);
+void add_detach(CLI::App &app, Action &action);
+void add_resume(CLI::App &app, Action &action);
 
 } // namespace liveblk::maint

@@ -3,9 +3,8 @@
 
 #include "check.hpp"
 #include "error.hpp"
-#include "image.hpp"
-#include "progress.hpp"
 #include "snapshot_list.hpp"
+#include "target.hpp"
 #include "text.hpp"
 
 #include <fmt/format.h>
@@ -26,6 +25,40 @@ struct Arguments {
     bool json = false;
     bool force_share = false;
 };
+
+// Of a live device, with the fields of its status that say how it is.
+struct DeviceFacts {
+    std::string name;
+    std::string path;
+    dm::Info info;
+    bool read_only = false;
+    std::string mode;
+    std::uint64_t errors = 0;
+    std::uint64_t no_space = 0;
+};
+
+DeviceFacts facts_of(const dm::Device &device)
+{
+    const std::vector<dm::Target> status = device.status();
+    const auto words = dm::split_words(status.empty() ? "" : status[0].params);
+    if (words.size() < 7)
+        fail("read the status of '{}': it has only {} fields", device.name(), words.size());
+    return {.name = device.name(),
+            .path = device.path(),
+            .info = device.info(),
+            .read_only = dm::parse_qcow2(device.table(), device.name()).read_only(),
+            .mode = words[0],
+            .errors = std::stoull(words[5]),
+            .no_space = std::stoull(words[6])};
+}
+
+nlohmann::ordered_json facts_as_json(const DeviceFacts &d)
+{
+    return {{"name", d.name},           {"path", d.path},
+            {"mode", d.mode},           {"suspended", d.info.suspended},
+            {"read-only", d.read_only}, {"open-count", d.info.open_count},
+            {"errors", d.errors},       {"no-space-errors", d.no_space}};
+}
 
 std::vector<std::string> features(const qcow2::Header &h, FeatureKind kind, std::uint64_t bits)
 {
@@ -82,8 +115,15 @@ nlohmann::ordered_json usage_as_json(const qcow2::CheckReport &r)
             {"corruptions", r.corruptions}};
 }
 
-void print_as_json(const qcow2::Image &image, const std::optional<qcow2::CheckReport> &usage)
+struct Facts {
+    qcow2::Image image;
+    std::optional<qcow2::CheckReport> usage;
+    std::optional<DeviceFacts> device;
+};
+
+void print_as_json(const Facts &facts)
 {
+    const auto &[image, usage, device] = facts;
     const qcow2::Header &h = image.header();
     nlohmann::ordered_json json = {
         {"filename", image.path()},         {"format", "qcow2"},
@@ -110,6 +150,8 @@ void print_as_json(const qcow2::Image &image, const std::optional<qcow2::CheckRe
                         {"autoclear", features(h, FeatureKind::autoclear, h.autoclear)}};
     if (usage)
         json["usage"] = usage_as_json(*usage);
+    if (device)
+        json["device"] = facts_as_json(*device);
     print_json(json);
 }
 
@@ -142,10 +184,15 @@ void print_usage(const qcow2::CheckReport &r)
         line("errors", fmt::format("{} corruptions, {} leaks; see 'qcow2-maint check'", r.corruptions, r.leaks));
 }
 
-void print_text(const qcow2::Image &image, const std::optional<qcow2::CheckReport> &usage)
+void print_text(const Facts &facts)
 {
+    const auto &[image, usage, device] = facts;
     const qcow2::Header &h = image.header();
     line("image", image.path());
+    if (device)
+        line("device",
+             fmt::format("{} ({}, open {} times, {} errors)", device->path,
+                         device->info.suspended ? "suspended" : device->mode, device->info.open_count, device->errors));
     line("virtual size", fmt::format("{} ({} bytes)", human_size(h.size), h.size));
     line("on the host", human_size(image.file().host_bytes()));
     line("version", fmt::format("{} (compat {})", h.version, h.version == 2 ? "0.10" : "1.1"));
@@ -167,14 +214,23 @@ void print_text(const qcow2::Image &image, const std::optional<qcow2::CheckRepor
         print_snapshots(image.snapshots().snapshots);
 }
 
+// Beside a live device what is allocated changes all the time, and is not counted.
+Facts facts_of(const Arguments &args)
+{
+    if (const auto device = find_live(args.image))
+        return {read_beside(*device), std::nullopt, facts_of(*device)};
+    qcow2::Image image(args.image, args.force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only);
+    auto usage = usage_of(image, args);
+    return {std::move(image), std::move(usage), std::nullopt};
+}
+
 int info(const Arguments &args)
 {
-    const qcow2::Image image(args.image, args.force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only);
-    const auto usage = usage_of(image, args);
+    const Facts facts = facts_of(args);
     if (args.json)
-        print_as_json(image, usage);
+        print_as_json(facts);
     else
-        print_text(image, usage);
+        print_text(facts);
     return status_done;
 }
 
@@ -185,7 +241,7 @@ void add_info(CLI::App &app, Action &action)
     CLI::App *info_app = app.add_subcommand("info", "Show what an image is and what it holds");
     info_app->footer("Example:\n  qcow2-maint info --json vm1.qcow2");
     const auto args = std::make_shared<Arguments>();
-    info_app->add_option("IMAGE", args->image, "a QCOW2 image: a file or a block device")->required();
+    info_app->add_option("IMAGE", args->image, target_help)->required();
     info_app->add_flag("--json", args->json, "as JSON; the names that qemu-img info has mean the same");
     info_app->add_flag("-U,--force-share", args->force_share, "also while a program has the image open for writing");
     info_app->callback([args, &action] { action = [args] { return info(*args); }; });

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
+#include "image_lock.hpp"
+#include "live.hpp"
 
 #include <fmt/format.h>
 
@@ -19,12 +21,23 @@ int usage(const CLI::App &app, const CLI::ParseError &e)
     return app.got_subcommand("check") ? status_failed : status_usage;
 }
 
+// A live device's lock belongs to no process, but its table names the image.
+std::string with_holder(const liveblk::qcow2::ImageInUse &e)
+{
+    const std::string devices = e.holder_is_known() ? std::string() : devices_of(e.path());
+    if (devices.empty())
+        return e.what();
+    return fmt::format("{}: the image is in use by the live device {}; name that instead of the image", e.attempt(),
+                       devices);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
 {
-    CLI::App app{"Maintain a QCOW2 image: facts, check, repair, snapshots, size", "qcow2-maint"};
-    app.footer("Example:\n  qcow2-maint snapshot create /srv/vm1.qcow2 before-upgrade\n\n"
+    CLI::App app{"Maintain a QCOW2 image, also while it is attached: facts, check, repair, snapshots, size",
+                 "qcow2-maint"};
+    app.footer("Example:\n  qcow2-maint snapshot create vm1 before-upgrade\n\n"
                "Exit status: 0 done, 1 refused or failed with nothing changed, 2 usage;\n"
                "of check: 0 clean, 1 internal, 2 corrupt, 3 leaks, 63 not supported.");
     app.require_subcommand(1);
@@ -33,11 +46,17 @@ int main(int argc, char **argv)
     add_check(app, action);
     add_snapshot(app, action);
     add_resize(app, action);
+    add_attach(app, action);
+    add_detach(app, action);
+    add_resume(app, action);
     try {
         app.parse(argc, argv);
         return action();
     } catch (const CLI::ParseError &e) {
         return usage(app, e);
+    } catch (const liveblk::qcow2::ImageInUse &e) {
+        fmt::print(stderr, "qcow2-maint: {}\n", with_holder(e));
+        return status_failed;
     } catch (const std::exception &e) {
         fmt::print(stderr, "qcow2-maint: {}\n", e.what());
         return status_failed;

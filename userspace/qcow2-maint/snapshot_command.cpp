@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
 
-#include "image.hpp"
-#include "progress.hpp"
-#include "repair.hpp"
+#include "error.hpp"
 #include "snapshot_edits.hpp"
 #include "snapshot_list.hpp"
+#include "target.hpp"
 #include "text.hpp"
 
 #include <fmt/format.h>
@@ -25,49 +24,56 @@ struct Arguments {
 };
 using Shared = std::shared_ptr<Arguments>;
 
-// Opens for writing, repairs what was left open, and edits.
-template <typename Edit>
-int edit_image(const std::string &path, Edit edit)
+int edit(const Arguments &args, const Work &judge, const Work &work)
 {
-    Progress progress;
-    qcow2::Image image(path, qcow2::Access::read_write);
-    qcow2::make_consistent(image, progress);
-    edit(image, progress);
+    report(args.json, {{"snapshot", args.snapshot}}, edit_target(args.image, judge, work));
     return status_done;
+}
+
+Work must_exist(const Arguments &args)
+{
+    return [&args](qcow2::Image &image, Progress &) { (void)image.snapshots().find(args.snapshot, image.path()); };
 }
 
 CLI::App *subcommand(CLI::App &parent, const Shared &args, const char *name, const char *text, const char *example)
 {
     CLI::App *app = parent.add_subcommand(name, text);
     app->footer(fmt::format("Example:\n  qcow2-maint snapshot {}", example));
-    app->add_option("IMAGE", args->image, "a QCOW2 image: a file or a block device")->required();
+    app->add_option("IMAGE", args->image, target_help)->required();
     return app;
+}
+
+void add_json(CLI::App &app, const Shared &args)
+{
+    app.add_flag("--json", args->json, "print what was done as JSON");
+}
+
+int create(const Arguments &args)
+{
+    std::string id;
+    const auto pause = edit_target(
+        args.image, [&](qcow2::Image &image, Progress &) { qcow2::check_snapshot_name(image, args.name); },
+        [&](qcow2::Image &image, Progress &progress) { id = qcow2::create_snapshot(image, args.name, progress); });
+    report(args.json, {{"id", id}, {"name", args.name}}, pause);
+    return status_done;
 }
 
 void add_create(CLI::App &parent, const Shared &args, Action &action)
 {
-    CLI::App *app =
-        subcommand(parent, args, "create", "Take a snapshot of the disk", "create vm1.qcow2 before-upgrade");
+    CLI::App *app = subcommand(parent, args, "create", "Take a snapshot of the disk", "create vm1 before-upgrade");
     app->add_option("NAME", args->name, "its name")->required();
     app->add_flag("--json", args->json, "print the new snapshot's id and name as JSON");
-    app->callback([args, &action] {
-        action = [args] {
-            return edit_image(args->image, [&](qcow2::Image &image, Progress &progress) {
-                const std::string id = qcow2::create_snapshot(image, args->name, progress);
-                if (args->json)
-                    print_json({{"id", id}, {"name", args->name}});
-            });
-        };
-    });
+    app->callback([args, &action] { action = [args] { return create(*args); }; });
 }
 
 void add_delete(CLI::App &parent, const Shared &args, Action &action)
 {
-    CLI::App *app = subcommand(parent, args, "delete", "Delete a snapshot", "delete vm1.qcow2 before-upgrade");
+    CLI::App *app = subcommand(parent, args, "delete", "Delete a snapshot", "delete vm1 before-upgrade");
     app->add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
+    add_json(*app, args);
     app->callback([args, &action] {
         action = [args] {
-            return edit_image(args->image, [&](qcow2::Image &image, Progress &progress) {
+            return edit(*args, must_exist(*args), [&](qcow2::Image &image, Progress &progress) {
                 qcow2::delete_snapshot(image, args->snapshot, progress);
             });
         };
@@ -80,9 +86,13 @@ void add_revert(CLI::App &parent, const Shared &args, Action &action)
         subcommand(parent, args, "revert", "Make the disk what it was at a snapshot; what it is now is lost",
                    "revert vm1.qcow2 before-upgrade");
     app->add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
+    add_json(*app, args);
     app->callback([args, &action] {
         action = [args] {
-            return edit_image(args->image, [&](qcow2::Image &image, Progress &progress) {
+            if (const auto device = find_live(args->image))
+                fail("revert '{}': a live device cannot be reverted under those who use it; detach it first",
+                     device->name());
+            return edit(*args, {}, [&](qcow2::Image &image, Progress &progress) {
                 qcow2::revert_to_snapshot(image, args->snapshot, progress);
             });
         };
@@ -91,12 +101,13 @@ void add_revert(CLI::App &parent, const Shared &args, Action &action)
 
 void add_rename(CLI::App &parent, const Shared &args, Action &action)
 {
-    CLI::App *app = subcommand(parent, args, "rename", "Give a snapshot another name", "rename vm1.qcow2 1 first");
+    CLI::App *app = subcommand(parent, args, "rename", "Give a snapshot another name", "rename vm1 1 first");
     app->add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
     app->add_option("NAME", args->name, "its new name")->required();
+    add_json(*app, args);
     app->callback([args, &action] {
         action = [args] {
-            return edit_image(args->image, [&](qcow2::Image &image, Progress &) {
+            return edit(*args, must_exist(*args), [&](qcow2::Image &image, Progress &) {
                 qcow2::rename_snapshot(image, args->snapshot, args->name);
             });
         };
@@ -105,7 +116,9 @@ void add_rename(CLI::App &parent, const Shared &args, Action &action)
 
 int list(const Arguments &args)
 {
-    const qcow2::Image image(args.image, args.force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only);
+    const auto device = find_live(args.image);
+    const auto access = args.force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only;
+    const qcow2::Image image = device ? read_beside(*device) : qcow2::Image(args.image, access);
     const auto &snapshots = image.snapshots().snapshots;
     if (args.json)
         print_json(snapshots_as_json(snapshots));
