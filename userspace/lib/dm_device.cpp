@@ -122,6 +122,18 @@ std::optional<Found> look_for(const Task &task)
     return Found{name ? name : "", info.major, info.minor};
 }
 
+std::optional<Found> look_for(const std::string &name_or_path)
+{
+    const std::string folder = std::string(dm_dir()) + "/";
+    struct stat st;
+    if (::stat(name_or_path.c_str(), &st) == 0 && S_ISBLK(st.st_mode))
+        return look_for(Task(DM_DEVICE_INFO, ::major(st.st_rdev), ::minor(st.st_rdev)));
+    const std::string name = name_or_path.substr(name_or_path.starts_with(folder) ? folder.size() : 0);
+    if (name.empty() || name.find('/') != std::string::npos)
+        return std::nullopt;
+    return look_for(Task(DM_DEVICE_INFO, name));
+}
+
 } // namespace
 
 UdevWork::UdevWork(UdevWork &&other) noexcept : cookie_(std::exchange(other.cookie_, 0)) {}
@@ -142,15 +154,11 @@ UdevWork::~UdevWork()
 
 std::optional<Device> Device::find(const std::string &name_or_path)
 {
-    const std::string folder = std::string(dm_dir()) + "/";
     std::optional<Found> found;
-    struct stat st;
-    if (::stat(name_or_path.c_str(), &st) == 0 && S_ISBLK(st.st_mode)) {
-        found = look_for(Task(DM_DEVICE_INFO, ::major(st.st_rdev), ::minor(st.st_rdev)));
-    } else {
-        const std::string name = name_or_path.substr(name_or_path.starts_with(folder) ? folder.size() : 0);
-        if (!name.empty() && name.find('/') == std::string::npos)
-            found = look_for(Task(DM_DEVICE_INFO, name));
+    try {
+        found = look_for(name_or_path);
+    } catch (const Error &) {
+        // No device-mapper at all, or no permission to ask it.
     }
     if (!found)
         return std::nullopt;

@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <thread>
 
 namespace liveblk::maint {
@@ -76,6 +75,31 @@ std::string left_suspended(const dm::Device &device, int image_fd, int number)
                        holders.empty() ? "" : ", the image is in use by ", holders);
 }
 
+std::optional<dm::Qcow2Table> table_or_nothing(const std::vector<dm::Target> &table, const std::string &name)
+{
+    if (table.empty())
+        return std::nullopt;
+    return dm::parse_qcow2(table, name);
+}
+
+// The size of a device is that of its table: sees to it that the next resume is with one that fits the image, whose
+// header has been read. Returns whether that is a new one.
+bool fit_table(const dm::Device &device, std::uint64_t size, int table_fd)
+{
+    const std::uint64_t sectors = size / qcow2::sector_size;
+    const auto active = table_or_nothing(device.table(), device.name());
+    const auto inactive = table_or_nothing(device.inactive_table(), device.name());
+    const dm::Qcow2Table &model = active ? *active : inactive.value();
+    if (inactive && inactive->sectors == sectors && inactive->image == model.image)
+        return true;
+    if (inactive)
+        device.clear();
+    if (active && active->sectors == sectors)
+        return false;
+    device.load(model.with_fd(table_fd, sectors), model.read_only());
+    return true;
+}
+
 // A device with the files of its image open.
 class Session {
 public:
@@ -87,6 +111,7 @@ private:
     void look_first(const Work &judge) const;
     void work_on_image(const Work &work, const SignalShield &shield);
     void follow_size(qcow2::Image &image, Progress &progress);
+    int back_to_life(dm::UdevWork &udev) const;
 
     dm::Device device_;
     dm::Qcow2Table table_;
@@ -125,20 +150,33 @@ void Session::look_first(const Work &judge) const
     judge(image, progress);
 }
 
-// The size of a device is that of its table.
 void Session::follow_size(qcow2::Image &image, Progress &progress)
 {
     image.reload();
-    const std::uint64_t sectors = image.header().size / qcow2::sector_size;
-    if (sectors == table_.sectors)
+    if (image.header().size == table_.sectors * qcow2::sector_size)
         return;
     try {
-        device_.load(table_.with_fd(table_fd_.get(), sectors), table_.read_only());
+        fit_table(device_, image.header().size, table_fd_.get());
     } catch (const Error &) {
         // The old table needs the old size.
         qcow2::resize_image(image, table_.sectors * qcow2::sector_size, qcow2::Shrink::allow, progress);
         throw;
     }
+}
+
+// After a failure that may have come when the image was changed already.
+int Session::back_to_life(dm::UdevWork &udev) const
+{
+    if (!may_be_suspended(device_))
+        return 0;
+    try {
+        const qcow2::ImageFile file(table_.image, qcow2::Access::read_only_shared,
+                                    qcow2::open_image_file(fmt::format("/proc/self/fd/{}", table_fd_.get()), false));
+        fit_table(device_, qcow2::read_header(file).size, table_fd_.get());
+    } catch (const std::exception &) {
+        // What cannot be read or loaded now is said by the resume.
+    }
+    return resume_patiently(device_, udev);
 }
 
 void Session::work_on_image(const Work &work, const SignalShield &shield)
@@ -167,8 +205,7 @@ Pause Session::run(const Work &judge, const Work &work)
         shield.breakable([this] { device_.suspend(); });
         work_on_image(work, shield);
     } catch (const std::exception &e) {
-        const int number = may_be_suspended(device_) ? resume_patiently(device_, udev) : 0;
-        if (number)
+        if (const int number = back_to_life(udev))
             fail("{}; {}", e.what(), left_suspended(device_, table_fd_.get(), number));
         if (shield.interrupted())
             fmt::print(stderr, "qcow2-maint: {}; '{}' goes on\n", e.what(), device_.name());
@@ -180,13 +217,6 @@ Pause Session::run(const Work &judge, const Work &work)
     if (shield.interrupted())
         fmt::print(stderr, "qcow2-maint: '{}' was changed before the signal came\n", device_.name());
     return {device_.name(), std::chrono::duration<double, std::milli>(end - start).count()};
-}
-
-std::optional<dm::Qcow2Table> table_or_nothing(const std::vector<dm::Target> &table, const std::string &name)
-{
-    if (table.empty())
-        return std::nullopt;
-    return dm::parse_qcow2(table, name);
 }
 
 } // namespace
@@ -242,33 +272,27 @@ qcow2::Image read_beside(const dm::Device &device)
 Resumed complete_and_resume(const dm::Device &device)
 {
     const std::string &name = device.name();
-    auto active = table_or_nothing(device.table(), name);
-    auto inactive = table_or_nothing(device.inactive_table(), name);
+    const auto active = table_or_nothing(device.table(), name);
+    const auto inactive = table_or_nothing(device.inactive_table(), name);
     if (!active && !inactive)
         fail("resume '{0}': it has no table; 'qcow2-maint detach {0}' removes it", name);
     const dm::Qcow2Table model = active ? *active : *inactive;
     const UniqueFd fd = qcow2::open_image_file(model.image, !model.read_only());
     const MaintenanceLock lock(fd.get(), model.image);
     // Whoever had the lock has come to an end.
-    active = table_or_nothing(device.table(), name);
-    inactive = table_or_nothing(device.inactive_table(), name);
-    if (active && !device.info().suspended)
+    const dm::Info info = device.info();
+    if (info.live_table && !info.suspended)
         return Resumed::was_not_suspended;
-    std::uint64_t sectors = 0;
+    std::uint64_t size = 0;
     {
         const auto access = model.has("no_lock") ? qcow2::Access::read_only_shared : qcow2::Access::read_only;
-        sectors = qcow2::read_header(qcow2::ImageFile(model.image, access)).size / qcow2::sector_size;
+        size = qcow2::read_header(qcow2::ImageFile(model.image, access)).size;
     }
-    const bool usable = inactive && inactive->sectors == sectors && inactive->image == model.image;
-    if (inactive && !usable)
-        device.clear();
-    const bool needed = !usable && (!active || active->sectors != sectors);
-    if (needed)
-        device.load(model.with_fd(fd.get(), sectors), model.read_only());
+    const bool changed = fit_table(device, size, fd.get());
     dm::UdevWork udev;
     if (const int number = resume_patiently(device, udev))
         throw Error(left_suspended(device, fd.get(), number));
-    return usable || needed ? Resumed::resumed_with_new_table : Resumed::resumed;
+    return changed ? Resumed::resumed_with_new_table : Resumed::resumed;
 }
 
 std::string devices_of(const std::string &path)
