@@ -155,6 +155,8 @@ static inline bool blki_is_whole(struct blki_pair *pair)
 }
 
 /* hook.c */
+int blki_hook_init(void);
+void blki_hook_exit(void);
 int blki_hook_add(struct blki_pair *pair);
 void blki_hook_remove(struct blki_pair *pair);
 

@@ -153,18 +153,10 @@ static int blki_register(void)
 	int err;
 
 	lockdep_assert_held(&blki_hook_lock);
-	err = ftrace_set_filter_ip(&blki_ops, (unsigned long)submit_bio_noacct,
-				   0, 1);
-	if (err) {
-		pr_err("submit_bio_noacct() cannot be traced: error %d\n", err);
-		return err;
-	}
 	err = register_ftrace_function(&blki_ops);
-	if (err) {
+	if (err)
 		pr_err("ftrace refuses the hook: error %d%s\n", err,
 		       err == -EBUSY ? ", is kernel.ftrace_enabled 0?" : "");
-		ftrace_free_filter(&blki_ops);
-	}
 	return err;
 }
 
@@ -173,6 +165,31 @@ static void blki_unregister(void)
 	lockdep_assert_held(&blki_hook_lock);
 	if (unregister_ftrace_function(&blki_ops))
 		pr_err("ftrace does not let go of the hook\n");
+}
+
+/**
+ * blki_hook_init() - Choose the function; nothing is hooked yet.
+ *
+ * Return: 0 or the error of ftrace.
+ */
+int blki_hook_init(void)
+{
+	int err = ftrace_set_filter_ip(&blki_ops,
+				       (unsigned long)submit_bio_noacct, 0, 1);
+
+	if (err)
+		pr_err("submit_bio_noacct() cannot be traced: error %d\n", err);
+	return err;
+}
+
+/**
+ * blki_hook_exit() - Undo blki_hook_init().
+ *
+ * Not before: in some kernels what ftrace_free_filter() has freed is no longer
+ * to be used, not even for a new filter.
+ */
+void blki_hook_exit(void)
+{
 	ftrace_free_filter(&blki_ops);
 }
 

@@ -19,9 +19,18 @@ static int __init blki_init(void)
 	err = blki_io_init();
 	if (err)
 		return err;
+	err = blki_hook_init();
+	if (err)
+		goto no_hook;
 	err = blki_control_init();
 	if (err)
-		blki_io_exit();
+		goto no_control;
+	return 0;
+
+no_control:
+	blki_hook_exit();
+no_hook:
+	blki_io_exit();
 	return err;
 }
 
@@ -31,6 +40,7 @@ static void __exit blki_exit(void)
 	blki_pairs_exit();
 	/* Who has given up the last reference may yet be on the way back. */
 	synchronize_rcu_tasks();
+	blki_hook_exit();
 	blki_io_exit();
 }
 

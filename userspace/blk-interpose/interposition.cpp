@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "interposition.hpp"
+
+#include "error.hpp"
+#include "filesystems.hpp"
+
+#include <cstdio>
+
+namespace liveblk::interpose {
+
+Interposition::Interposition(const std::string &original) : original_(original), pair_(control_.create(original))
+{
+    undo_.emplace_back([this] { control_.destroy(pair_); });
+}
+
+Interposition::~Interposition()
+{
+    while (!undo_.empty()) {
+        try {
+            undo_.back()();
+        } catch (const std::exception &e) {
+            fmt::print(stderr, "blk-interpose: put back: {}\n", e.what());
+        }
+        undo_.pop_back();
+    }
+}
+
+dm::Device Interposition::create_device(const std::string &name, const dm::Target &target)
+{
+    dm::Device device = dm::Device::create(name, target, false);
+    undo_.emplace_back([device] { device.remove(); });
+    return device;
+}
+
+Times Interposition::attach(const dm::Device &target)
+{
+    shield_.check();
+    const FrozenFilesystems frozen(original_);
+    const Times times = control_.attach(pair_, target.path());
+    undo_.clear();
+    return times;
+}
+
+void require_free_name(const std::string &name)
+{
+    if (name.empty() || name.find('/') != std::string::npos)
+        fail("create '{}': it is no name for a device", name);
+    if (dm::Device::find(name))
+        fail("create '{}': there is a device of that name", name);
+}
+
+void undoing(const std::function<void()> &command)
+{
+    try {
+        command();
+    } catch (const Error &e) {
+        fail("{}; everything was put back", e.what());
+    }
+}
+
+std::optional<blk_interposer_status> find_pair(const Control &control, const dm::Device &target)
+{
+    const std::uint64_t number = static_cast<std::uint64_t>(target.major()) << 32 | target.minor();
+    for (const blk_interposer_status &pair : control.all())
+        if (pair.target == number)
+            return pair;
+    return std::nullopt;
+}
+
+Times remove_interposition(const std::string &name, const std::vector<std::string> &others)
+{
+    const auto device = dm::Device::find(name);
+    if (!device)
+        fail("remove '{}': there is no such device", name);
+    const SignalShield shield;
+    const Control control;
+    const auto pair = find_pair(control, *device);
+    if (!pair)
+        fail("remove '{}': it is not attached to any device", name);
+    for (const std::string &other : others)
+        if (const auto found = dm::Device::find(other))
+            if (found->info().open_count > 0)
+                fail("remove '{}': '{}' is in use", name, other);
+    Times times;
+    {
+        const FrozenFilesystems frozen(fmt::format("/dev/{}", pair->original_name));
+        times = control.detach(pair->id, device->path());
+    }
+    for (const std::string &other : others)
+        if (const auto found = dm::Device::find(other))
+            found->remove();
+    device->remove();
+    control.destroy({.id = pair->id, .lower = fmt::format("/dev/{}", pair->lower_name)});
+    return times;
+}
+
+std::string describe(const Times &times)
+{
+    return fmt::format("I/O was held back for {:.1f} ms, the file system was frozen for {:.1f} ms",
+                       static_cast<double>(times.parked) / 1e6, static_cast<double>(times.frozen) / 1e6);
+}
+
+} // namespace liveblk::interpose
