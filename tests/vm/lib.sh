@@ -39,6 +39,18 @@ lb_load() {
 	insmod "$ko" || lb_fail "$ko cannot be loaded"
 }
 
+# The other module; nothing of dm-qcow2 is needed for it.
+lb_load_interposer() {
+	local ko
+	ko=$LIVEBLK_BUILD/modules/$(uname -r)/blk-interposer.ko
+	[ -e "$ko" ] || lb_fail "$ko is not built"
+	modprobe dm-mod || lb_fail "dm-mod cannot be loaded"
+	insmod "$ko" || lb_fail "$ko cannot be loaded"
+}
+
+# Nothing attached, so that nothing may hold it.
+lb_unload_interposer() { rmmod blk_interposer || lb_fail "blk-interposer cannot be unloaded"; }
+
 lb_unload() { rmmod dm_qcow2 || lb_fail "dm-qcow2 cannot be unloaded"; }
 
 # lb_image FILE SIZE [OPTION=VALUE | -o OPTION=VALUE]...

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+# What the tests of blk-interposer share. Needs tests/vm/lib.sh and tests/lib/assert.sh.
+
+bi_mnt=/run/interposed
+mkdir -p "$bi_mnt"
+export PATH=$LIVEBLK_BUILD/bin:$PATH
+
+# How long: short unless LIVEBLK_FULL=1, shorter where a leak detector slows everything down.
+bi_count() { # SHORT FULL
+	if [ "${LIVEBLK_FULL:-0}" = 1 ]; then
+		echo "$2"
+	elif [ -e /sys/kernel/debug/kmemleak ]; then
+		echo $((($1 + 3) / 4))
+	else
+		echo "$1"
+	fi
+}
+
+bi_mkfs() { # TYPE DEVICE
+	modprobe "$1" || lb_fail "$1 cannot be loaded"
+	case $1 in
+	ext4) mkfs.ext4 -q -F "$2" ;;
+	xfs) mkfs.xfs -q -f "$2" ;;
+	btrfs) mkfs.btrfs -q -f "$2" ;;
+	esac >&2 || lb_fail "mkfs.$1 on $2"
+}
+
+bi_fsck() { # TYPE DEVICE
+	local log=$lb_state/fsck
+	case $1 in
+	ext4) e2fsck -fn "$2" ;;
+	xfs) xfs_repair -n "$2" ;;
+	btrfs) btrfs check "$2" ;;
+	esac >"$log" 2>&1 || {
+		tail -n 30 "$log"
+		lb_fail "the $1 on $2 is not clean"
+	}
+}
+
+# Two partitions that do not begin with the disk.
+bi_partition() { # DISK
+	printf 'label: dos\nstart=2048, size=%s\ntype=83\n' "$(($(blockdev --getsz "$1") - 65536))" |
+		sfdisk -q --no-reread "$1" >&2 || lb_fail "cannot partition $1"
+	blockdev --rereadpt "$1" || lb_fail "cannot read the partitions of $1"
+}
+
+bi_sectors() { blockdev --getsz "$1"; }
+
+# Writes files, reads them back past the page cache, and stops at the first wrong byte or error.
+bi_writer() { # DIRECTORY STOPFILE
+	local n=0 sum file
+	while [ ! -e "$2" ]; do
+		file=$1/w$BASHPID.$((n % 4))
+		dd if=/dev/urandom of="$lb_state/w$BASHPID" bs=64k count=$((n % 5 + 1)) status=none
+		sum=$(sha256sum <"$lb_state/w$BASHPID")
+		cp "$lb_state/w$BASHPID" "$file" && sync "$file" || { echo "cannot write $file" >>"$2.failed"; return 1; }
+		dd if="$file" iflag=nocache count=0 status=none
+		[ "$(sha256sum <"$file")" = "$sum" ] || { echo "$file does not hold what was written" >>"$2.failed"; return 1; }
+		n=$((n + 1))
+	done
+	echo "$n" >>"$2.count"
+}
+
+# fio with verification and a file writer, until bi_stop_load.
+bi_start_load() { # DIRECTORY
+	bi_stop=$lb_state/stop
+	rm -f "$bi_stop" "$bi_stop.failed" "$bi_stop.count"
+	bi_writer "$1" "$bi_stop" &
+	bi_writer_pid=$!
+	fio --name=load --directory="$1" --size=8m --rw=randrw --bs=4k --ioengine=io_uring --iodepth=8 --direct=1 \
+		--verify=crc32c --verify_fatal=1 --time_based --runtime=3600 --output="$lb_state/fio" &
+	bi_fio_pid=$!
+	sleep 1
+}
+
+bi_load_runs() {
+	kill -0 "$bi_writer_pid" 2>/dev/null || lb_fail "the writer has stopped: $(cat "$bi_stop.failed" 2>/dev/null)"
+	kill -0 "$bi_fio_pid" 2>/dev/null || {
+		tail -n 20 "$lb_state/fio"
+		lb_fail "fio has stopped"
+	}
+}
+
+bi_stop_load() {
+	bi_load_runs
+	: >"$bi_stop"
+	kill -INT "$bi_fio_pid"
+	wait "$bi_fio_pid" || {
+		tail -n 20 "$lb_state/fio"
+		lb_fail "fio has found a wrong byte, or an error"
+	}
+	wait "$bi_writer_pid" || lb_fail "the writer has failed: $(cat "$bi_stop.failed")"
+	[ ! -e "$bi_stop.failed" ] || lb_fail "$(cat "$bi_stop.failed")"
+}
+
+bi_none_left() {
+	[ "$(blk-interpose list --json)" = "[]" ] || lb_fail "a pair is left: $(blk-interpose list)"
+	! grep -q 'blki_hook' /sys/kernel/tracing/enabled_functions 2>/dev/null || lb_fail "the hook is still registered"
+}
