@@ -84,7 +84,7 @@ struct blki_pair {
 	struct hlist_node hash;
 	struct list_head owned;
 	bool owned_by;
-	struct mutex lock;
+	struct mutex lock; /* a transition, creation, removal */
 	bool removed;
 	struct compat_bdev original;
 	void *holder;
@@ -98,7 +98,7 @@ struct blki_pair {
 	bool settled;
 	struct block_device *target;
 	struct compat_bdev target_dev;
-	spinlock_t park_lock;
+	spinlock_t park_lock; /* parked, parking */
 	struct bio_list parked;
 	wait_queue_head_t wait;
 	struct delayed_work watch;

@@ -248,8 +248,10 @@ static void blki_fill_status(struct blki_pair *pair,
 	status->bypassed = atomic64_read(&pair->bypassed);
 	if (blki_original_dead(pair))
 		status->warnings |= BLK_INTERPOSER_WARN_REMOVED;
-	if (compat_bdev_dax(original))
+	if (blk_queue_dax(bdev_get_queue(original)))
 		status->warnings |= BLK_INTERPOSER_WARN_DAX;
+	if (compat_bdev_rw_page(original))
+		status->warnings |= BLK_INTERPOSER_WARN_PAGES;
 	snprintf(status->original_name, sizeof(status->original_name), "%pg",
 		 original);
 	strscpy(status->lower_name, pair->lower->disk_name,

@@ -129,11 +129,6 @@ static inline struct gendisk *compat_alloc_mirror(struct block_device *bdev)
 	return disk;
 }
 
-static inline bool compat_bdev_dax(struct block_device *bdev)
-{
-	return blk_queue_dax(bdev_get_queue(bdev));
-}
-
 static inline bool compat_zones_differ(struct block_device *a,
 				       struct block_device *b)
 {
@@ -181,11 +176,6 @@ static inline struct gendisk *compat_alloc_mirror(struct block_device *bdev)
 	return blk_alloc_disk(&lim, NUMA_NO_NODE);
 }
 
-static inline bool compat_bdev_dax(struct block_device *bdev)
-{
-	return blk_queue_dax(bdev_get_queue(bdev));
-}
-
 static inline bool compat_zones_differ(struct block_device *a,
 				       struct block_device *b)
 {
@@ -193,6 +183,16 @@ static inline bool compat_zones_differ(struct block_device *a,
 	       (bdev_is_zoned(a) && bdev_zone_sectors(a) != bdev_zone_sectors(b));
 }
 #endif
+
+/* Up to 6.2 some drivers read and write pages past the block layer. */
+static inline bool compat_bdev_rw_page(struct block_device *bdev)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	return bdev->bd_disk->fops->rw_page;
+#else
+	return false;
+#endif
+}
 
 /* A profile for inline encryption hangs at the queue where it is built in. */
 static inline bool compat_bdev_encrypts(struct block_device *bdev)

@@ -111,7 +111,7 @@ struct blk_interposer_destroy {
 /* State of a pair. */
 struct blk_interposer_status {
 	__u32 id;				/* in, out */
-	__u32 flags;				/* in: BLK_INTERPOSER_NEXT; out: BLK_INTERPOSER_OWNED */
+	__u32 flags;				/* in: ..._NEXT; out: ..._OWNED */
 	__u32 state;				/* enum blk_interposer_state */
 	__u32 warnings;				/* BLK_INTERPOSER_WARN_* */
 	__u64 original;				/* major << 32 | minor */
@@ -140,6 +140,7 @@ enum blk_interposer_state {
 #define BLK_INTERPOSER_WARN_REMOVED	(1u << 0)
 #define BLK_INTERPOSER_WARN_RESIZED	(1u << 1)
 #define BLK_INTERPOSER_WARN_DAX		(1u << 2)
+#define BLK_INTERPOSER_WARN_PAGES	(1u << 3)
 
 #define BLK_INTERPOSER_IOC	0xb7
 #define BLK_INTERPOSER_GET_VERSION	_IOR(BLK_INTERPOSER_IOC, 0, __u32)

@@ -12,8 +12,6 @@ set -eu -o pipefail
 . tests/lib/assert.sh
 # shellcheck source=tests/vm/interposer-lib.sh
 . tests/vm/interposer-lib.sh
-# shellcheck source=tests/lib/random.sh
-. tests/lib/random.sh
 
 cycles=$(bi_count 2 200)
 original=
@@ -32,7 +30,7 @@ one_cycle() { # TABLE-REST
 
 # Snapshots come first, then the origin, as blk-interpose snapshot does it for one.
 snapshot_cycle() { # HOW-MANY
-	local sectors i id lower names=()
+	local sectors i lower names=()
 	if [ "$1" = 0 ]; then
 		one_cycle "snapshot-origin [interpose]$original"
 		return

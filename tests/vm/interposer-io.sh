@@ -53,28 +53,23 @@ test_nested() {
 
 test_bio_based() {
 	lb_step "an original without requests, which splits"
-	local ram size i pid
+	local ram size i pid inflight
 	ram=$(lb_ramdisk 64)
 	size=$(bi_sectors "$ram")
 	# Stripes of 8 KiB over one disk: everything larger is split in pieces.
 	dmsetup create striped --table "0 $size striped 1 16 $ram 0"
 	dmsetup mknodes striped
-	verify /dev/mapper/striped --time_based --runtime=3600 --number_ios=0 2>/dev/null &
+	fio --name=split --filename=/dev/mapper/striped --size=16m --rw=randrw --bsrange=4k-1m --ioengine=io_uring \
+		--iodepth=16 --direct=1 --verify=crc32c --verify_fatal=1 --time_based --runtime=3600 --output="$lb_state/fio" &
 	pid=$!
 	sleep 1
 	for ((i = 0; i < $(bi_count 4 100); i++)); do
 		linear bio0 /dev/mapper/striped
 		blk-interpose remove bio0
 	done
-	kill -0 "$pid" || lb_fail "fio has stopped"
-	pkill -INT -P "$pid" fio || kill -INT "$pid"
-	wait "$pid" || lb_fail "fio has failed"
-	for _ in {1..50}; do
-		[ "$(tr -s ' ' <"/sys/block/$(basename "$(readlink -f /dev/mapper/striped)")/inflight")" != " 0 0" ] || break
-		sleep 0.1
-	done
-	[ "$(tr -s ' ' <"/sys/block/$(basename "$(readlink -f /dev/mapper/striped)")/inflight")" = " 0 0" ] ||
-		lb_fail "I/O is in flight for ever: $(cat "/sys/block/$(basename "$(readlink -f /dev/mapper/striped)")/inflight")"
+	bi_end_fio "$pid"
+	inflight=$(tr -s ' ' <"/sys/block/$(basename "$(readlink -f /dev/mapper/striped)")/inflight")
+	[ "$inflight" = " 0 0" ] || lb_fail "I/O is in flight for ever:$inflight"
 	dmsetup remove striped
 	bi_none_left
 }

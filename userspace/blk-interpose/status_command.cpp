@@ -45,6 +45,8 @@ std::vector<std::string> warnings(const blk_interposer_status &pair)
         texts.emplace_back("the original has another size than the target");
     if (pair.warnings & BLK_INTERPOSER_WARN_DAX)
         texts.emplace_back("the original can be accessed directly (DAX), which is not seen");
+    if (pair.warnings & BLK_INTERPOSER_WARN_PAGES)
+        texts.emplace_back("the original's driver takes pages past the block layer (rw_page), which is not seen");
     if (pair.bypassed)
         texts.emplace_back(fmt::format("{} writes to the whole disk went past the target", pair.bypassed));
     return texts;
