@@ -57,6 +57,8 @@
  * @holder: who had claimed the original when the pair was made
  * @upper: hidden; what redirected bios are sent to
  * @lower: what targets open
+ * @lower_name: its name, for when the disk is gone
+ * @lower_devt: its number
  * @bs: clones for the original. A bio of this set is never redirected.
  * @contexts: struct blki_context
  * @users: redirected bios, from the hook to their completion
@@ -90,6 +92,8 @@ struct blki_pair {
 	void *holder;
 	struct gendisk *upper;
 	struct gendisk *lower;
+	char lower_name[DISK_NAME_LEN];
+	dev_t lower_devt;
 	struct bio_set bs;
 	mempool_t contexts;
 	struct percpu_ref users;

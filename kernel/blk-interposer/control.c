@@ -120,8 +120,8 @@ static int blki_ioctl_create(struct blki_file *bf, void *arg)
 	if (create->flags & BLK_INTERPOSER_OWNED)
 		blki_own(bf, pair);
 	create->id = pair->id;
-	create->lower = blki_encode_dev(disk_devt(pair->lower));
-	strscpy(create->lower_name, pair->lower->disk_name,
+	create->lower = blki_encode_dev(pair->lower_devt);
+	strscpy(create->lower_name, pair->lower_name,
 		sizeof(create->lower_name));
 	blki_put(pair);
 	return 0;
@@ -240,7 +240,7 @@ static void blki_fill_status(struct blki_pair *pair,
 	status->id = pair->id;
 	status->flags = pair->owned_by ? BLK_INTERPOSER_OWNED : 0;
 	status->original = blki_encode_dev(original->bd_dev);
-	status->lower = blki_encode_dev(disk_devt(pair->lower));
+	status->lower = blki_encode_dev(pair->lower_devt);
 	status->sectors = bdev_nr_sectors(original);
 	status->redirected = blki_redirected(pair);
 	status->parked = atomic64_read(&pair->nr_parked);
@@ -254,7 +254,7 @@ static void blki_fill_status(struct blki_pair *pair,
 		status->warnings |= BLK_INTERPOSER_WARN_PAGES;
 	snprintf(status->original_name, sizeof(status->original_name), "%pg",
 		 original);
-	strscpy(status->lower_name, pair->lower->disk_name,
+	strscpy(status->lower_name, pair->lower_name,
 		sizeof(status->lower_name));
 	blki_status_target(pair, status);
 }

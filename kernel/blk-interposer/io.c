@@ -19,18 +19,21 @@
 
 static struct kmem_cache *blki_context_cache;
 
+/* The devices that the bio has seen stay until its submitter has heard of it. */
 static void blki_end_io(struct bio *bio)
 {
 	struct blki_context *ctx = bio->bi_private;
 	struct blki_pair *pair = ctx->pair;
+	bool inflight = ctx->inflight;
 
 	bio->bi_end_io = ctx->end_io;
 	bio->bi_private = ctx->private;
-	if (ctx->inflight)
-		percpu_ref_put(&pair->inflight);
 	mempool_free(ctx, &pair->contexts);
+	if (bio->bi_end_io)
+		bio->bi_end_io(bio);
+	if (inflight)
+		percpu_ref_put(&pair->inflight);
 	percpu_ref_put(&pair->users);
-	bio->bi_end_io(bio);
 }
 
 /**

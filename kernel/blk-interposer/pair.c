@@ -213,6 +213,9 @@ static int blki_make_disks(struct blki_pair *pair)
 	err = blki_add_disk(pair, pair->lower);
 	if (err)
 		goto no_add_lower;
+	strscpy(pair->lower_name, pair->lower->disk_name,
+		sizeof(pair->lower_name));
+	pair->lower_devt = disk_devt(pair->lower);
 	return 0;
 
 no_add_lower:
@@ -385,7 +388,7 @@ int blk_interposer_create(struct block_device *original, dev_t *lower,
 
 	if (IS_ERR(pair))
 		return PTR_ERR(pair);
-	*lower = disk_devt(pair->lower);
+	*lower = pair->lower_devt;
 	blki_put(pair);
 	return 0;
 }

@@ -93,8 +93,9 @@ static inline bool compat_bdev_frozen(struct block_device *bdev)
 static inline void compat_mirror_cache(struct gendisk *disk,
 				       struct block_device *bdev)
 {
-	blk_queue_write_cache(disk->queue, bdev_write_cache(bdev),
-			      bdev_fua(bdev));
+	bool cache = bdev_write_cache(bdev);
+
+	blk_queue_write_cache(disk->queue, cache, cache && bdev_fua(bdev));
 }
 
 static inline void compat_mirror_flag(struct gendisk *disk,
