@@ -24,13 +24,15 @@
 #include "blk-interposer.h"
 
 /**
- * struct blki_frozen - what has been frozen
+ * struct blki_frozen - what is to be frozen, and has been
  * @devs: open block devices
  * @nr: how many
+ * @nr_frozen: the first of them are frozen
  */
 struct blki_frozen {
 	struct compat_bdev *devs;
 	unsigned int nr;
+	unsigned int nr_frozen;
 };
 
 static void blki_thaw(struct blki_frozen *frozen)
@@ -40,30 +42,16 @@ static void blki_thaw(struct blki_frozen *frozen)
 	while (frozen->nr) {
 		struct compat_bdev *dev = &frozen->devs[--frozen->nr];
 
-		err = compat_bdev_thaw(dev->bdev);
+		err = 0;
+		if (frozen->nr < frozen->nr_frozen)
+			err = compat_bdev_thaw(dev->bdev);
 		if (err)
 			pr_warn("%pg: the file system does not thaw: error %d\n",
 				dev->bdev, err);
 		compat_bdev_close(dev);
 	}
 	kvfree(frozen->devs);
-	frozen->devs = NULL;
-}
-
-static int blki_freeze_one(struct compat_bdev *dev,
-			   struct blk_interposer_error *error)
-{
-	int err = -EBUSY;
-
-	if (!compat_bdev_frozen(dev->bdev))
-		err = compat_bdev_freeze(dev->bdev);
-	if (err == -EBUSY)
-		return blki_fail(error, BLK_INTERPOSER_STEP_FREEZE,
-				 BLK_INTERPOSER_FROZEN, err);
-	if (err)
-		return blki_fail(error, BLK_INTERPOSER_STEP_FREEZE,
-				 BLK_INTERPOSER_OK, err);
-	return 0;
+	*frozen = (struct blki_frozen) {};
 }
 
 /* The original, and if it is a whole disk, its partitions. */
@@ -87,45 +75,64 @@ static unsigned int blki_list_devices(struct blki_pair *pair, dev_t *devs,
 	return nr;
 }
 
-static int blki_freeze(struct blki_pair *pair, struct blki_frozen *frozen,
-		       struct blk_interposer_error *error)
+static int blki_open_devices(struct blki_pair *pair, struct blki_frozen *frozen)
 {
 	dev_t *devs = kvmalloc_array(DISK_MAX_PARTS, sizeof(*devs), GFP_KERNEL);
 	unsigned int i, nr;
-	int err = -ENOMEM;
+	int err = 0;
 
-	frozen->nr = 0;
 	frozen->devs = kvmalloc_array(DISK_MAX_PARTS, sizeof(*frozen->devs),
 				      GFP_KERNEL);
-	if (!devs || !frozen->devs)
-		goto fail;
+	if (!devs || !frozen->devs) {
+		kvfree(devs);
+		return -ENOMEM;
+	}
 	nr = blki_list_devices(pair, devs, DISK_MAX_PARTS);
-	for (i = 0; i < nr; i++) {
-		struct compat_bdev *dev = &frozen->devs[frozen->nr];
-
-		err = compat_bdev_open(dev, devs[i]);
+	for (i = 0; i < nr && !err; i++) {
+		err = compat_bdev_open(&frozen->devs[frozen->nr], devs[i]);
 		/* A partition that has gone meanwhile has no file system. */
 		if (err && i)
-			continue;
-		if (err)
-			goto fail;
-		err = blki_freeze_one(dev, error);
-		if (err) {
-			compat_bdev_close(dev);
-			goto fail;
-		}
-		frozen->nr++;
+			err = 0;
+		else if (!err)
+			frozen->nr++;
 	}
 	kvfree(devs);
-	return 0;
-
-fail:
-	if (!error->step)
-		blki_fail(error, BLK_INTERPOSER_STEP_FREEZE, BLK_INTERPOSER_OK,
-			  err);
-	kvfree(devs);
-	blki_thaw(frozen);
 	return err;
+}
+
+/*
+ * Whether any is frozen is asked before one is: a file system may be on several.
+ */
+static int blki_freeze_devices(struct blki_frozen *frozen)
+{
+	unsigned int i;
+	int err;
+
+	for (i = 0; i < frozen->nr; i++)
+		if (compat_bdev_frozen(frozen->devs[i].bdev))
+			return -EBUSY;
+	while (frozen->nr_frozen < frozen->nr) {
+		err = compat_bdev_freeze(frozen->devs[frozen->nr_frozen].bdev);
+		if (err)
+			return err;
+		frozen->nr_frozen++;
+	}
+	return 0;
+}
+
+static int blki_freeze(struct blki_pair *pair, struct blki_frozen *frozen,
+		       struct blk_interposer_error *error)
+{
+	int err = blki_open_devices(pair, frozen);
+
+	if (!err)
+		err = blki_freeze_devices(frozen);
+	if (!err)
+		return 0;
+	blki_thaw(frozen);
+	return blki_fail(error, BLK_INTERPOSER_STEP_FREEZE,
+			 err == -EBUSY ? BLK_INTERPOSER_FROZEN :
+					 BLK_INTERPOSER_OK, err);
 }
 
 static int blki_drain(struct blki_pair *pair, unsigned long timeout)
