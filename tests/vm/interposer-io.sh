@@ -18,8 +18,6 @@ linear() { # NAME DEVICE
 	blk-interpose create "$1" --table "0 $(bi_sectors "$2") linear [interpose]$2 0"
 }
 
-written() { awk '{ print $7 }' "/sys/block/$(basename "$(readlink -f "$1")")/stat"; } # sectors
-redirected() { blk-interpose status "$1" --json | jq .redirected; }
 
 verify() { # FILENAME [fio options...]
 	local file=$1
@@ -37,10 +35,10 @@ test_nested() {
 	linear nest1 /dev/vda
 	linear nest2 /dev/mapper/nest1
 	linear nest3 /dev/mapper/nest2
-	a=$(written /dev/mapper/nest1) b=$(written /dev/mapper/nest2) c=$(written /dev/mapper/nest3)
+	a=$(bi_written /dev/mapper/nest1) b=$(bi_written /dev/mapper/nest2) c=$(bi_written /dev/mapper/nest3)
 	dd if=/dev/urandom of=/dev/vda bs=64k count=16 oflag=direct status=none
-	for n in "$(($(written /dev/mapper/nest1) - a))" "$(($(written /dev/mapper/nest2) - b))" \
-		"$(($(written /dev/mapper/nest3) - c))"; do
+	for n in "$(($(bi_written /dev/mapper/nest1) - a))" "$(($(bi_written /dev/mapper/nest2) - b))" \
+		"$(($(bi_written /dev/mapper/nest3) - c))"; do
 		[ "$n" = 2048 ] || lb_fail "one of three layers has seen $n of 2048 sectors"
 	done
 	verify /dev/vda
@@ -68,8 +66,8 @@ test_bio_based() {
 		blk-interpose remove bio0
 	done
 	bi_end_fio "$pid"
-	inflight=$(tr -s ' ' <"/sys/block/$(basename "$(readlink -f /dev/mapper/striped)")/inflight")
-	[ "$inflight" = " 0 0" ] || lb_fail "I/O is in flight for ever:$inflight"
+	inflight=$(bi_inflight /dev/mapper/striped)
+	[ "$inflight" = 0 ] || lb_fail "$inflight requests are in flight for ever"
 	dmsetup remove striped
 	bi_none_left
 }

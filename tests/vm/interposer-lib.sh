@@ -46,6 +46,13 @@ bi_partition() { # DISK
 	blockdev --rereadpt "$1" || lb_fail "cannot read the partitions of $1"
 }
 
+# Without udev nothing in /dev/mapper says which disk it is.
+bi_disk() { lsblk -dno KNAME "$1"; }
+
+# Sectors written to a device, and I/O in flight.
+bi_written() { awk '{ print $7 }' "/sys/block/$(bi_disk "$1")/stat"; }
+bi_inflight() { awk '{ print $1 + $2 }' "/sys/block/$(bi_disk "$1")/inflight"; }
+
 bi_sectors() { blockdev --getsz "$1"; }
 
 # Writes files, reads them back past the page cache, and stops at the first wrong byte or error.

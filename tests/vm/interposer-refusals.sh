@@ -74,10 +74,10 @@ test_partitions() {
 	must_fail "interposed already" linear y /dev/vdb1
 	# And what goes to the partition goes through the target of the disk.
 	local before after
-	before=$(awk '{ print $7 }' "/sys/block/$(basename "$(readlink -f /dev/mapper/x)")/stat")
+	before=$(bi_written /dev/mapper/x)
 	dd if=/dev/urandom of="$lb_state/data" bs=4k count=4 status=none
 	dd if="$lb_state/data" of=/dev/vdb1 bs=4k count=4 oflag=direct conv=notrunc status=none
-	after=$(awk '{ print $7 }' "/sys/block/$(basename "$(readlink -f /dev/mapper/x)")/stat")
+	after=$(bi_written /dev/mapper/x)
 	[ $((after - before)) = 32 ] || lb_fail "the partition goes past the target: $((after - before)) sectors"
 	dd if=/dev/vdb bs=512 skip=2048 count=32 iflag=direct status=none | cmp - "$lb_state/data" ||
 		lb_fail "the partition's data are in another place"

@@ -19,9 +19,9 @@ test_create() {
 	must_fail "in use" rmmod blk_interposer
 	# What the file system writes goes through the target.
 	local before after
-	before=$(awk '{ print $7 }' "/sys/block/$(basename "$(readlink -f /dev/mapper/lin0)")/stat")
+	before=$(bi_written /dev/mapper/lin0)
 	dd if=/dev/urandom of="$bi_mnt/f" bs=64k count=16 conv=fsync status=none
-	after=$(awk '{ print $7 }' "/sys/block/$(basename "$(readlink -f /dev/mapper/lin0)")/stat")
+	after=$(bi_written /dev/mapper/lin0)
 	((after - before >= 2048)) || lb_fail "of 2048 sectors written, $((after - before)) went through the target"
 	sum=$(sha256sum <"$bi_mnt/f")
 	[ "$(blk-interpose status lin0 --json | jq -r .state)" = active ] || lb_fail "not active"

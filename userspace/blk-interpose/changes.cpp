@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <regex>
 #include <sstream>
@@ -19,6 +20,17 @@ struct EraTable {
     std::uint64_t block_sectors = 0;
     std::uint64_t sectors = 0;
 };
+
+// The node of a device that a table names by its number.
+std::string node_of(const std::string &number)
+{
+    std::ifstream file(fmt::format("/sys/dev/block/{}/uevent", number));
+    const std::string key = "DEVNAME=";
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with(key))
+            return "/dev/" + line.substr(key.size());
+    fail("find the device {}: it is not in sysfs", number);
+}
 
 EraTable table_of(const dm::Device &era)
 {
@@ -114,7 +126,7 @@ Changes read_changes(const dm::Device &era, std::uint64_t since)
     changes.now = current_era(era);
     changes.granule = table.block_sectors * 512;
     const MetadataSnapshot snapshot(era);
-    changes.ranges = parse_blocks(run_era_invalidate(fmt::format("/dev/block/{}", table.metadata), since), table);
+    changes.ranges = parse_blocks(run_era_invalidate(node_of(table.metadata), since), table);
     return changes;
 }
 
