@@ -23,7 +23,7 @@ verify() { # FILENAME [fio options...]
 	local file=$1
 	shift
 	fio --name=verify --filename="$file" --size=16m --rw=randrw --bsrange=4k-1m --ioengine=io_uring --iodepth=16 \
-		--direct=1 --verify=crc32c --verify_fatal=1 --number_ios="$(bi_count 300 20000)" --output="$lb_state/fio" "$@" || {
+		--direct=1 --verify=crc32c --verify_fatal=1 --number_ios="$(bi_count 60 20000)" --output="$lb_state/fio" "$@" || {
 		tail -n 20 "$lb_state/fio"
 		lb_fail "fio on $file: $*"
 	}

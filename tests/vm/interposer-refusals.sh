@@ -90,11 +90,11 @@ test_integrity() {
 		echo "no scsi_debug here: this part is not shown"
 		return
 	fi
-	local disk
-	for _ in {1..50}; do
-		disk=$(basename "$(dirname "$(grep -l scsi_debug /sys/block/*/device/model 2>/dev/null | head -n 1)")" 2>/dev/null) || true
-		disk=$(for d in /sys/block/sd*; do [ ! -e "$d" ] || basename "$d"; done | head -n 1)
-		[ -z "$disk" ] || [ ! -b "/dev/$disk" ] || break
+	local disk=
+	modprobe sd_mod
+	for _ in {1..100}; do
+		disk=$(lsblk -dno NAME,MODEL | awk '$2 == "scsi_debug" { print $1 }')
+		[ -z "$disk" ] || break
 		sleep 0.1
 	done
 	[ -n "$disk" ] || lb_fail "scsi_debug has no disk"
