@@ -192,12 +192,18 @@ struct qcow2_table {
  * @host: host offset of the first in bytes
  * @count: how many
  * @discard: give their space below back
+ * @others: entries of the same commit, in the first of them
+ * @rcu: waits for I/O that uses the clusters of the commit, in the first of them
+ * @image: whose they are, in the first of them
  */
 struct qcow2_free {
 	struct list_head node;
 	u64 host;
 	u32 count;
 	bool discard;
+	struct list_head others;
+	struct rcu_head rcu;
+	struct qcow2_image *image;
 };
 
 /**
@@ -457,6 +463,7 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @blocks: cached blocks
  * @pages: their memory
  * @free_pool: entries of the lists of clusters to be freed
+ * @free_mutex: held by the one who waits for several entries of @free_pool
  * @emergency: buffers for when there is no memory
  * @emergency_busy: a bit for each of them in use
  * @zero_bv: pages of zeros
@@ -554,6 +561,7 @@ struct qcow2_image {
 	mempool_t blocks;
 	mempool_t pages;
 	mempool_t free_pool;
+	struct mutex free_mutex;	/* waiting for several of free_pool */
 	struct qcow2_buf emergency[QCOW2_BUF_USES];
 	unsigned long emergency_busy;
 	struct bio_vec zero_bv[QCOW2_ZERO_PAGES];
@@ -733,10 +741,10 @@ void qcow2_mark_unstable(struct qcow2_image *q);
 
 /* free.c */
 void qcow2_free_work(struct work_struct *work);
-void qcow2_free_add(struct qcow2_image *q, struct list_head *list, u64 host,
-		    u32 count, bool discard);
+bool qcow2_free_add(struct qcow2_image *q, struct list_head *list, u64 host,
+		    u32 count, bool discard, gfp_t gfp);
 void qcow2_free_release(struct qcow2_image *q, struct list_head *list);
-void qcow2_free_now(struct qcow2_image *q, struct list_head *list);
+void qcow2_free_run(struct qcow2_image *q, u64 host, u32 count, bool discard);
 void qcow2_free_later(struct qcow2_image *q, struct list_head *list);
 void qcow2_free_drain(struct qcow2_image *q);
 

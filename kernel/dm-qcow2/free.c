@@ -9,18 +9,14 @@
  * goes down, which is what makes the cluster free. A crash anywhere before
  * leaves a leak.
  *
- * Locks: image.md_lock for the lists; alloc_lock inside the refcount calls.
+ * Memory: entries come from a pool of as many as one request needs at most. One
+ * that finds it empty gives back what it has and takes image.free_mutex before
+ * it waits for commits to refill the pool.
+ *
+ * Locks: image.md_lock for the lists; alloc_lock inside the refcount calls;
+ * free_mutex around what waits for entries, outside all but the range.
  */
 #include "dm-qcow2.h"
-
-#include <linux/slab.h>
-
-struct batch {
-	struct list_head node;
-	struct list_head frees;
-	struct rcu_head rcu;
-	struct qcow2_image *image;
-};
 
 /**
  * qcow2_free_add() - put clusters on a list of what is to be freed
@@ -29,11 +25,14 @@ struct batch {
  * @host: host offset of the first
  * @count: how many
  * @discard: whether their space below is to be given back
+ * @gfp: GFP_NOWAIT, or GFP_NOIO to wait for others to be freed
  *
- * Context: a worker; waits for others to be freed if there is no memory.
+ * Context: a worker. Whoever waits with entries on @list holds
+ * image.free_mutex, so that two never wait for each other's.
+ * Return: false if there is no memory.
  */
-void qcow2_free_add(struct qcow2_image *q, struct list_head *list, u64 host,
-		    u32 count, bool discard)
+bool qcow2_free_add(struct qcow2_image *q, struct list_head *list, u64 host,
+		    u32 count, bool discard, gfp_t gfp)
 {
 	struct qcow2_free *f;
 
@@ -42,14 +41,17 @@ void qcow2_free_add(struct qcow2_image *q, struct list_head *list, u64 host,
 		if (f->discard == discard && f->host +
 		    ((u64)f->count << q->geo.cluster_bits) == host) {
 			f->count += count;
-			return;
+			return true;
 		}
 	}
-	f = mempool_alloc(&q->free_pool, GFP_NOIO);
+	f = mempool_alloc(&q->free_pool, gfp);
+	if (!f)
+		return false;
 	f->host = host;
 	f->count = count;
 	f->discard = discard;
 	list_add_tail(&f->node, list);
+	return true;
 }
 
 /**
@@ -68,13 +70,13 @@ void qcow2_free_release(struct qcow2_image *q, struct list_head *list)
 }
 
 /* Gives the space of clusters that lose their last reference back. */
-static void discard_unshared(struct qcow2_image *q, const struct qcow2_free *f)
+static void discard_unshared(struct qcow2_image *q, u64 host, u32 count)
 {
 	unsigned int bits = q->geo.cluster_bits;
-	u64 cluster = f->host >> bits, value;
+	u64 cluster = host >> bits, value;
 	u32 i, n = 0;
 
-	for (i = 0; i < f->count; i++) {
+	for (i = 0; i < count; i++) {
 		if (!qcow2_refcount_peek(q, cluster + i, &value) && value == 1) {
 			n++;
 			continue;
@@ -90,23 +92,32 @@ static void discard_unshared(struct qcow2_image *q, const struct qcow2_free *f)
 }
 
 /**
- * qcow2_free_now() - dereference clusters that nothing refers to
+ * qcow2_free_run() - dereference clusters that nothing refers to
  * @q: the image
- * @list: emptied
+ * @host: host offset of the first
+ * @count: how many
+ * @discard: whether their space below is to be given back
  *
  * Context: a worker.
  */
-void qcow2_free_now(struct qcow2_image *q, struct list_head *list)
+void qcow2_free_run(struct qcow2_image *q, u64 host, u32 count, bool discard)
+{
+	if (discard)
+		discard_unshared(q, host, count);
+	if (qcow2_refcount_drop(q, host >> q->geo.cluster_bits, count))
+		qcow2_limit_err(q, "clusters at 0x%llx are leaked", host);
+}
+
+/* The first entry of a list carries the others, so that none is allocated. */
+static void free_batch(struct qcow2_image *q, struct qcow2_free *first)
 {
 	struct qcow2_free *f, *next;
+	LIST_HEAD(list);
 
-	list_for_each_entry_safe(f, next, list, node) {
-		if (f->discard)
-			discard_unshared(q, f);
-		if (qcow2_refcount_drop(q, f->host >> q->geo.cluster_bits,
-					f->count))
-			qcow2_limit_err(q, "clusters at 0x%llx are leaked",
-					f->host);
+	list_splice_init(&first->others, &list);
+	list_add(&first->node, &list);
+	list_for_each_entry_safe(f, next, &list, node) {
+		qcow2_free_run(q, f->host, f->count, f->discard);
 		list_del(&f->node);
 		mempool_free(f, &q->free_pool);
 	}
@@ -121,15 +132,15 @@ void qcow2_free_work(struct work_struct *work)
 	struct qcow2_image *q = container_of(work, struct qcow2_image,
 					     free_work);
 	unsigned int scope = qcow2_enter(q);
-	struct batch *b, *next;
+	struct qcow2_free *first, *next;
 	LIST_HEAD(ready);
 
 	spin_lock_irq(&q->md_lock);
 	list_splice_init(&q->free_ready, &ready);
 	spin_unlock_irq(&q->md_lock);
-	list_for_each_entry_safe(b, next, &ready, node) {
-		qcow2_free_now(q, &b->frees);
-		kfree(b);
+	list_for_each_entry_safe(first, next, &ready, node) {
+		list_del(&first->node);
+		free_batch(q, first);
 		if (atomic_dec_and_test(&q->free_batches))
 			wake_up_all(&q->free_wait);
 	}
@@ -138,12 +149,12 @@ void qcow2_free_work(struct work_struct *work)
 
 static void batch_ready(struct rcu_head *rcu)
 {
-	struct batch *b = container_of(rcu, struct batch, rcu);
-	struct qcow2_image *q = b->image;
+	struct qcow2_free *first = container_of(rcu, struct qcow2_free, rcu);
+	struct qcow2_image *q = first->image;
 	unsigned long flags;
 
 	spin_lock_irqsave(&q->md_lock, flags);
-	list_add_tail(&b->node, &q->free_ready);
+	list_add_tail(&first->node, &q->free_ready);
 	spin_unlock_irqrestore(&q->md_lock, flags);
 	queue_work(q->commit_wq, &q->free_work);
 }
@@ -157,16 +168,17 @@ static void batch_ready(struct rcu_head *rcu)
  */
 void qcow2_free_later(struct qcow2_image *q, struct list_head *list)
 {
-	struct batch *b;
+	struct qcow2_free *first;
 
 	if (list_empty(list))
 		return;
-	b = kmalloc(sizeof(*b), GFP_NOIO | __GFP_NOFAIL);
-	INIT_LIST_HEAD(&b->frees);
-	list_splice_init(list, &b->frees);
-	b->image = q;
+	first = list_first_entry(list, struct qcow2_free, node);
+	list_del(&first->node);
+	INIT_LIST_HEAD(&first->others);
+	list_splice_init(list, &first->others);
+	first->image = q;
 	atomic_inc(&q->free_batches);
-	call_srcu(&q->srcu, &b->rcu, batch_ready);
+	call_srcu(&q->srcu, &first->rcu, batch_ready);
 }
 
 /**

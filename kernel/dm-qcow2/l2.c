@@ -211,12 +211,11 @@ static int make_table(struct qcow2_image *q, u32 l1, u64 old)
 	else if (!fresh)
 		r = qcow2_fill_zero(q, host, qcow2_cluster(q));
 	if (r) {
-		qcow2_free_add(q, &frees, host, 1, true);
-		qcow2_free_now(q, &frees);
+		qcow2_free_run(q, host, 1, true);
 		return r;
 	}
 	if (old)
-		qcow2_free_add(q, &frees, old, 1, false);
+		qcow2_free_add(q, &frees, old, 1, false, GFP_NOIO);
 	qcow2_meta_add(q, host);
 	move_cached(q, l1, host);
 	spin_lock_irq(&q->md_lock);

@@ -404,8 +404,11 @@ static int grow_reftable(struct qcow2_image *q)
 		qcow2_table_free(&t);
 		return r;
 	}
-	qcow2_free_add(q, &frees, q->geo.reftable_offset,
-		       q->geo.reftable_clusters, false);
+	/* Nothing is freed while alloc_lock is held: not to be waited for. */
+	if (!qcow2_free_add(q, &frees, q->geo.reftable_offset,
+			    q->geo.reftable_clusters, false, GFP_NOWAIT))
+		qcow2_limit_err(q, "clusters at 0x%llx are leaked",
+				q->geo.reftable_offset);
 	install_reftable(q, &t, &g, &frees);
 	for (i = 0; i < g.blocks; i++)
 		qcow2_meta_add(q, (g.at + i) << bits);

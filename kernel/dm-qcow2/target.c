@@ -83,6 +83,7 @@ static void init_locks(struct qcow2_image *q)
 	mutex_init(&q->header_lock);
 	mutex_init(&q->alloc_lock);
 	mutex_init(&q->reftable_lock);
+	mutex_init(&q->free_mutex);
 	spin_lock_init(&q->md_lock);
 	spin_lock_init(&q->range_lock);
 	spin_lock_init(&q->flush_lock);

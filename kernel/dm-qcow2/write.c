@@ -95,10 +95,8 @@ void qcow2_sub_undo(struct work_struct *work)
 	struct qcow2_sub *sub = container_of(work, struct qcow2_sub, work);
 	struct qcow2_image *q = sub->io->image;
 	unsigned int scope = qcow2_enter(q);
-	LIST_HEAD(frees);
 
-	qcow2_free_add(q, &frees, sub->host, sub->count, true);
-	qcow2_free_now(q, &frees);
+	qcow2_free_run(q, sub->host, sub->count, true);
 	qcow2_sub_free(sub);
 	qcow2_leave(scope);
 }
@@ -132,18 +130,29 @@ static u32 replaceable_run(struct step *s)
 	return n;
 }
 
-/* Notes what the entries refer to now, to be freed when they are replaced. */
-static void note_old(struct step *s)
+static bool note_all(struct step *s, gfp_t gfp)
 {
-	u64 entry;
+	u64 host;
 	u32 i;
 
 	for (i = 0; i < s->sub->count; i++) {
-		entry = qcow2_l2_entry(s->b, s->index + i);
-		if (entry & QCOW2_OFFSET_MASK)
-			qcow2_free_add(s->q, &s->sub->frees,
-				       entry & QCOW2_OFFSET_MASK, 1, true);
+		host = qcow2_l2_entry(s->b, s->index + i) & QCOW2_OFFSET_MASK;
+		if (host && !qcow2_free_add(s->q, &s->sub->frees, host, 1,
+					    true, gfp))
+			return false;
 	}
+	return true;
+}
+
+/* Notes what the entries refer to now, to be freed when they are replaced. */
+static void note_old(struct step *s)
+{
+	if (note_all(s, GFP_NOWAIT))
+		return;
+	qcow2_free_release(s->q, &s->sub->frees);
+	mutex_lock(&s->q->free_mutex);
+	note_all(s, GFP_NOIO);
+	mutex_unlock(&s->q->free_mutex);
 }
 
 /* Fills [@from, @to) of the part's clusters with what the guest sees there. */

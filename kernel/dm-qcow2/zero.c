@@ -37,8 +37,8 @@ static u64 zeroed(struct qcow2_io *io, enum qcow2_cluster_type type, u64 entry,
 	return v3 ? QCOW2_OFLAG_ZERO : 0;
 }
 
-static int note_old(struct qcow2_io *io, struct qcow2_sub *sub,
-		    struct qcow2_block *b, u32 index, u32 max)
+static int note_all(struct qcow2_io *io, struct qcow2_sub *sub,
+		    struct qcow2_block *b, u32 index, u32 max, gfp_t gfp)
 {
 	struct qcow2_image *q = io->image;
 	enum qcow2_cluster_type type;
@@ -56,11 +56,27 @@ static int note_old(struct qcow2_io *io, struct qcow2_sub *sub,
 			return -EIO;
 		}
 		zeroed(io, type, entry, &frees);
-		if (frees)
-			qcow2_free_add(q, &sub->frees,
-				       entry & QCOW2_OFFSET_MASK, 1, true);
+		if (frees && !qcow2_free_add(q, &sub->frees,
+					     entry & QCOW2_OFFSET_MASK, 1,
+					     true, gfp))
+			return -ENOMEM;
 	}
 	return 0;
+}
+
+static int note_old(struct qcow2_io *io, struct qcow2_sub *sub,
+		    struct qcow2_block *b, u32 index, u32 max)
+{
+	struct qcow2_image *q = io->image;
+	int r = note_all(io, sub, b, index, max, GFP_NOWAIT);
+
+	if (r != -ENOMEM)
+		return r;
+	qcow2_free_release(q, &sub->frees);
+	mutex_lock(&q->free_mutex);
+	r = note_all(io, sub, b, index, max, GFP_NOIO);
+	mutex_unlock(&q->free_mutex);
+	return r;
 }
 
 static void unlink_run(struct qcow2_io *io, struct qcow2_sub *sub,

@@ -8,10 +8,16 @@ set -eu -o pipefail
 . tests/bench/lib.sh
 
 bench_profile() { # WORKLOAD RW: where the instructions go, on the device at hand
-	local data=/run/bench/perf.data fio_args=(--name=profile --ioengine=io_uring --direct=1 --bs=4k --iodepth=32)
+	local data=/run/bench/perf.data fio
+	fio --output=/dev/null --name=profile --ioengine=io_uring --direct=1 --bs=4k --iodepth=32 --filename="$bench_dev" \
+		--rw="$2" --time_based --runtime=600 --size="${bench_mib}M" --randseed=1 &
+	fio=$!
+	# Its start is not what is to be seen.
+	sleep 3
 	# A prime number of instructions, so that the samples do not keep step with what repeats.
-	perf record -q -a -e cpu-clock -c 20011 -o "$data" -- fio --output=/dev/null "${fio_args[@]}" \
-		--filename="$bench_dev" --rw="$2" --number_ios="$bench_ios" --size="${bench_mib}M" --randseed=1
+	perf record -q -a -e cpu-clock -c 20011 -o "$data" -- sleep 1
+	kill -TERM "$fio"
+	wait "$fio" || true
 	{
 		echo "== $1: share of instructions by function"
 		perf report -i "$data" --stdio --no-children -g none --percent-limit 0.7 --sort dso,symbol 2>/dev/null |

@@ -3,9 +3,9 @@
 
 #include "error.hpp"
 #include "guest_file.hpp"
+#include "lib/unique_fd.hpp"
 #include "random.hpp"
 #include "recorder.hpp"
-#include "lib/unique_fd.hpp"
 
 #include <fmt/format.h>
 

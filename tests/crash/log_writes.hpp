@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #pragma once
 
-#include "on_disk.hpp"
 #include "lib/unique_fd.hpp"
+#include "on_disk.hpp"
 
 #include <cstddef>
 #include <cstdint>

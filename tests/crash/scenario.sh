@@ -8,7 +8,7 @@ crash_seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
 crash_tried=0
 # A full campaign does everything so often, each time with another seed.
 crash_times=1
-[ "${LIVEBLK_FULL:-0}" != 1 ] || crash_times=${LIVEBLK_CRASH_TIMES:-5}
+[ "${LIVEBLK_FULL:-0}" != 1 ] || crash_times=${LIVEBLK_CRASH_TIMES:-2}
 # In a VM that emulates its CPU, the byte-wise string instructions are slow out of proportion.
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.cpu.hwcaps=-ERMS,-FSRM}
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #pragma once
 
-#include "range.hpp"
 #include "lib/unique_fd.hpp"
+#include "range.hpp"
 
 #include <cstdint>
 #include <string>

@@ -30,6 +30,11 @@ echo "a sudden power-off is no success"
 expect 125 --kernel 6.12 -- bash -c 'echo o >/proc/sysrq-trigger; sleep 100'
 said "without a verdict"
 
+echo "a kernel that never gets to userspace has a second try, and no third"
+expect 125 --kernel 6.12 --append rdinit=/none -- true
+said "trying once more"
+said "Kernel panic"
+
 echo "a command that does not end is ended"
 expect 124 --kernel 6.12 --timeout 60 -- bash -c 'echo started; sleep 1000'
 grep -qx started "$work/out" || fail "its output is lost"
