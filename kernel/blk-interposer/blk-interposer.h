@@ -128,6 +128,21 @@ struct blki_context {
 };
 
 /**
+ * struct blki_request - how a transition is to be done
+ * @flags: BLK_INTERPOSER_NO_FREEZE or 0
+ * @timeout: for each wait, in jiffies
+ * @files: a file in each file system that is to be frozen besides those that
+ *	are found by their block device
+ * @nr_files: how many
+ */
+struct blki_request {
+	unsigned int flags;
+	unsigned long timeout;
+	struct file **files;
+	unsigned int nr_files;
+};
+
+/**
  * struct blki_times - how long a transition was felt
  * @parked_ns: the gate was closed
  * @frozen_ns: file systems were frozen
@@ -167,7 +182,8 @@ void blki_hook_remove(struct blki_pair *pair);
 /* settle.c */
 int blki_settle(struct blki_pair *pair, unsigned long timeout);
 int blki_quiesce_original(struct blki_pair *pair, unsigned long timeout);
-bool blki_counts_inflight(struct block_device *bdev);
+int blki_wait_counted(struct blki_pair *pair, unsigned long timeout);
+bool blki_sees_inflight(struct block_device *bdev);
 
 /* io.c */
 extern const struct block_device_operations blki_upper_fops;
@@ -185,11 +201,10 @@ void blki_gate_open(struct blki_pair *pair);
 
 /* transition.c */
 int blki_attach(struct blki_pair *pair, struct block_device *target,
-		unsigned int flags, unsigned long timeout,
-		struct blki_times *times, struct blk_interposer_error *error);
-int blki_detach(struct blki_pair *pair, unsigned int flags,
-		unsigned long timeout, struct blki_times *times,
+		const struct blki_request *request, struct blki_times *times,
 		struct blk_interposer_error *error);
+int blki_detach(struct blki_pair *pair, const struct blki_request *request,
+		struct blki_times *times, struct blk_interposer_error *error);
 void blki_detach_forced(struct blki_pair *pair);
 
 /* pair.c */

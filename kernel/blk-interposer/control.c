@@ -127,25 +127,61 @@ static int blki_ioctl_create(struct blki_file *bf, void *arg)
 	return 0;
 }
 
-static long blki_timeout(u32 ms)
+static void blki_put_request(struct blki_request *request)
 {
-	if (ms > BLKI_MAX_TIMEOUT_MS)
-		return -EINVAL;
-	return msecs_to_jiffies(ms ? ms : BLKI_DEFAULT_TIMEOUT_MS);
+	while (request->nr_files)
+		fput(request->files[--request->nr_files]);
+	kfree(request->files);
 }
 
-static int blki_ioctl_attach(struct blki_file *bf, void *arg)
+static int blki_get_files(struct blki_request *request, u64 address, u32 nr)
 {
-	struct blk_interposer_attach *attach = arg;
-	long timeout = blki_timeout(attach->timeout_ms);
+	const s32 __user *fds = u64_to_user_ptr(address);
+	s32 fd;
+
+	if (nr > BLK_INTERPOSER_MAX_FILESYSTEMS)
+		return -EINVAL;
+	request->files = kcalloc(nr, sizeof(*request->files), GFP_KERNEL);
+	if (!request->files)
+		return -ENOMEM;
+	while (request->nr_files < nr) {
+		if (get_user(fd, fds + request->nr_files))
+			return -EFAULT;
+		request->files[request->nr_files] = fget(fd);
+		if (!request->files[request->nr_files])
+			return -EBADF;
+		request->nr_files++;
+	}
+	return 0;
+}
+
+/* The part that attach and detach have in common. */
+static int blki_get_request(struct blki_request *request, u32 flags,
+			    u32 timeout_ms, u64 filesystems, u32 nr)
+{
+	int err;
+
+	*request = (struct blki_request) { .flags = flags };
+	if (flags & ~BLK_INTERPOSER_NO_FREEZE ||
+	    timeout_ms > BLKI_MAX_TIMEOUT_MS)
+		return -EINVAL;
+	request->timeout = msecs_to_jiffies(timeout_ms ?:
+					    BLKI_DEFAULT_TIMEOUT_MS);
+	err = blki_get_files(request, filesystems, nr);
+	if (err)
+		blki_put_request(request);
+	return err;
+}
+
+static int blki_do_attach(struct blk_interposer_attach *attach,
+			  const struct blki_request *request)
+{
 	struct blki_times times = {};
 	struct block_device *bdev;
 	struct blki_pair *pair;
 	struct file *file;
 	int err;
 
-	if (attach->flags & ~BLK_INTERPOSER_NO_FREEZE || timeout < 0)
-		return -EINVAL;
 	err = blki_get_bdev(attach->fd, &file, &bdev);
 	if (err)
 		return err;
@@ -154,8 +190,7 @@ static int blki_ioctl_attach(struct blki_file *bf, void *arg)
 		fput(file);
 		return PTR_ERR(pair);
 	}
-	err = blki_attach(pair, bdev, attach->flags, timeout, &times,
-			  &attach->error);
+	err = blki_attach(pair, bdev, request, &times, &attach->error);
 	blki_unlock_pair(pair);
 	fput(file);
 	attach->parked_ns = times.parked_ns;
@@ -163,24 +198,53 @@ static int blki_ioctl_attach(struct blki_file *bf, void *arg)
 	return err;
 }
 
-static int blki_ioctl_detach(struct blki_file *bf, void *arg)
+static int blki_ioctl_attach(struct blki_file *bf, void *arg)
 {
-	struct blk_interposer_detach *detach = arg;
-	long timeout = blki_timeout(detach->timeout_ms);
-	struct blki_times times = {};
-	struct blki_pair *pair;
+	struct blk_interposer_attach *attach = arg;
+	struct blki_request request;
 	int err;
 
-	if (detach->flags & ~BLK_INTERPOSER_NO_FREEZE || timeout < 0 ||
-	    detach->reserved)
+	if (attach->reserved)
 		return -EINVAL;
-	pair = blki_lock_pair(detach->id);
+	err = blki_get_request(&request, attach->flags, attach->timeout_ms,
+			       attach->filesystems, attach->nr_filesystems);
+	if (err)
+		return err;
+	err = blki_do_attach(attach, &request);
+	blki_put_request(&request);
+	return err;
+}
+
+static int blki_do_detach(struct blk_interposer_detach *detach,
+			  const struct blki_request *request)
+{
+	struct blki_pair *pair = blki_lock_pair(detach->id);
+	struct blki_times times = {};
+	int err;
+
 	if (IS_ERR(pair))
 		return PTR_ERR(pair);
-	err = blki_detach(pair, detach->flags, timeout, &times, &detach->error);
+	err = blki_detach(pair, request, &times, &detach->error);
 	blki_unlock_pair(pair);
 	detach->parked_ns = times.parked_ns;
 	detach->frozen_ns = times.frozen_ns;
+	return err;
+}
+
+static int blki_ioctl_detach(struct blki_file *bf, void *arg)
+{
+	struct blk_interposer_detach *detach = arg;
+	struct blki_request request;
+	int err;
+
+	if (detach->reserved || detach->reserved2)
+		return -EINVAL;
+	err = blki_get_request(&request, detach->flags, detach->timeout_ms,
+			       detach->filesystems, detach->nr_filesystems);
+	if (err)
+		return err;
+	err = blki_do_detach(detach, &request);
+	blki_put_request(&request);
 	return err;
 }
 

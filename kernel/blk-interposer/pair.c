@@ -430,13 +430,14 @@ int blk_interposer_attach(struct block_device *original,
 			  struct block_device *target, unsigned int flags,
 			  struct blk_interposer_error *error)
 {
+	const struct blki_request request = { .flags = flags, .timeout = 30 * HZ };
 	struct blki_pair *pair = blki_find_locked(original);
 	struct blki_times times;
 	int err;
 
 	if (!pair)
 		return -ENXIO;
-	err = blki_attach(pair, target, flags, 30 * HZ, &times, error);
+	err = blki_attach(pair, target, &request, &times, error);
 	blki_put_locked(pair);
 	return err;
 }
@@ -454,13 +455,14 @@ EXPORT_SYMBOL_GPL(blk_interposer_attach);
 int blk_interposer_detach(struct block_device *original, unsigned int flags,
 			  struct blk_interposer_error *error)
 {
+	const struct blki_request request = { .flags = flags, .timeout = 30 * HZ };
 	struct blki_pair *pair = blki_find_locked(original);
 	struct blki_times times;
 	int err;
 
 	if (!pair)
 		return -ENXIO;
-	err = blki_detach(pair, flags, 30 * HZ, &times, error);
+	err = blki_detach(pair, &request, &times, error);
 	blki_put_locked(pair);
 	return err;
 }

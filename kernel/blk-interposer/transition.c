@@ -4,10 +4,10 @@
  *
  *	attach			detach
  *	hook, settle
+ *	quiesce the original
  *	freeze			freeze		bios flow, also those of freezing
  *	close the gate		close the gate	bios are parked
  *	drain			drain		those let through complete
- *	quiesce the original
  *	target := device	target := none
  *	open the gate		open the gate	bios flow, also those of thawing
  *	thaw			thaw
@@ -18,6 +18,7 @@
  * pair.lock is held throughout. From freezing to thawing no memory is taken
  * that would need I/O.
  */
+#include <linux/fs.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -28,17 +29,35 @@
  * @devs: open block devices
  * @nr: how many
  * @nr_frozen: the first of them are frozen
+ * @files: a file in each file system that has no block device
+ * @nr_files_frozen: the first of these are frozen
  */
 struct blki_frozen {
 	struct compat_bdev *devs;
 	unsigned int nr;
 	unsigned int nr_frozen;
+	struct file **files;
+	unsigned int nr_files_frozen;
 };
+
+static struct super_block *blki_super_of(struct file *file)
+{
+	return file_inode(file)->i_sb;
+}
 
 static void blki_thaw(struct blki_frozen *frozen)
 {
 	int err;
 
+	while (frozen->nr_files_frozen) {
+		struct super_block *sb;
+
+		sb = blki_super_of(frozen->files[--frozen->nr_files_frozen]);
+		err = compat_super_thaw(sb);
+		if (err)
+			pr_warn("%s: the file system does not thaw: error %d\n",
+				sb->s_id, err);
+	}
 	while (frozen->nr) {
 		struct compat_bdev *dev = &frozen->devs[--frozen->nr];
 
@@ -120,13 +139,38 @@ static int blki_freeze_devices(struct blki_frozen *frozen)
 	return 0;
 }
 
-static int blki_freeze(struct blki_pair *pair, struct blki_frozen *frozen,
+static int blki_freeze_files(struct blki_frozen *frozen, unsigned int nr)
+{
+	int err;
+
+	while (frozen->nr_files_frozen < nr) {
+		struct super_block *sb;
+
+		sb = blki_super_of(frozen->files[frozen->nr_files_frozen]);
+		if (!sb->s_op->freeze_fs)
+			return -EOPNOTSUPP;
+		if (READ_ONCE(sb->s_writers.frozen) != SB_UNFROZEN)
+			return -EBUSY;
+		err = compat_super_freeze(sb);
+		if (err)
+			return err;
+		frozen->nr_files_frozen++;
+	}
+	return 0;
+}
+
+static int blki_freeze(struct blki_pair *pair,
+		       const struct blki_request *request,
+		       struct blki_frozen *frozen,
 		       struct blk_interposer_error *error)
 {
 	int err = blki_open_devices(pair, frozen);
 
+	frozen->files = request->files;
 	if (!err)
 		err = blki_freeze_devices(frozen);
+	if (!err)
+		err = blki_freeze_files(frozen, request->nr_files);
 	if (!err)
 		return 0;
 	blki_thaw(frozen);
@@ -162,7 +206,7 @@ static int blki_switch(struct blki_pair *pair, struct block_device *target,
 		blki_fail(error, BLK_INTERPOSER_STEP_DRAIN, BLK_INTERPOSER_OK,
 			  err);
 	if (!err && target) {
-		err = blki_quiesce_original(pair, timeout);
+		err = blki_wait_counted(pair, timeout);
 		if (err)
 			blki_fail(error, BLK_INTERPOSER_STEP_QUEUE,
 				  BLK_INTERPOSER_OK, err);
@@ -174,11 +218,22 @@ static int blki_switch(struct blki_pair *pair, struct block_device *target,
 	return err;
 }
 
+/*
+ * To detach nothing has to be frozen, it only leaves a better state behind. So a
+ * file system that has failed and cannot be frozen is no reason to keep a target
+ * that makes it fail.
+ */
+static bool blki_goes_on(struct block_device *target, int err)
+{
+	return !target && err != -EBUSY && err != -EINTR;
+}
+
 static int blki_transit(struct blki_pair *pair, struct block_device *target,
-			unsigned int flags, unsigned long timeout,
+			const struct blki_request *request,
 			struct blki_times *times,
 			struct blk_interposer_error *error)
 {
+	bool freeze = !(request->flags & BLK_INTERPOSER_NO_FREEZE);
 	unsigned int noio = memalloc_noio_save();
 	struct blki_frozen frozen = {};
 	int err = 0;
@@ -186,15 +241,20 @@ static int blki_transit(struct blki_pair *pair, struct block_device *target,
 
 	blki_gate_prepare(pair);
 	start = ktime_get_ns();
-	if (!(flags & BLK_INTERPOSER_NO_FREEZE))
-		err = blki_freeze(pair, &frozen, error);
+	if (freeze)
+		err = blki_freeze(pair, request, &frozen, error);
+	if (err && blki_goes_on(target, err)) {
+		pr_warn("%pg: not frozen (error %d), detached all the same\n",
+			pair->original.bdev, err);
+		err = blki_fail(error, BLK_INTERPOSER_STEP_NONE,
+				BLK_INTERPOSER_OK, 0);
+	}
 	if (!err) {
-		err = blki_switch(pair, target, timeout, &times->parked_ns,
-				  error);
+		err = blki_switch(pair, target, request->timeout,
+				  &times->parked_ns, error);
 		blki_thaw(&frozen);
 	}
-	times->frozen_ns = flags & BLK_INTERPOSER_NO_FREEZE ?
-			   0 : ktime_get_ns() - start;
+	times->frozen_ns = freeze ? ktime_get_ns() - start : 0;
 	blki_gate_done(pair);
 	memalloc_noio_restore(noio);
 	return err;
@@ -238,7 +298,7 @@ blki_check_target(struct blki_pair *pair, struct block_device *target)
 		return BLK_INTERPOSER_READ_ONLY;
 	if (compat_zones_differ(target, original))
 		return BLK_INTERPOSER_ZONES;
-	if (!blki_counts_inflight(original))
+	if (!blki_sees_inflight(original))
 		return BLK_INTERPOSER_NO_IOSTATS;
 	return BLK_INTERPOSER_OK;
 }
@@ -257,20 +317,48 @@ static int blki_reason_to_errno(enum blk_interposer_reason reason)
 	}
 }
 
+static int blki_open_target(struct blki_pair *pair, struct block_device *target)
+{
+	int err = compat_bdev_open(&pair->target_dev, target->bd_dev);
+
+	if (err)
+		return err;
+	if (pair->target_dev.bdev == target)
+		return 0;
+	/* Its number has been given to another one. */
+	compat_bdev_close(&pair->target_dev);
+	return -ENODEV;
+}
+
+/* Wait for what the hook has not seen. */
+static int blki_await_earlier(struct blki_pair *pair, unsigned long timeout,
+			      struct blk_interposer_error *error)
+{
+	int err = blki_settle(pair, timeout);
+
+	if (err)
+		return blki_fail(error, BLK_INTERPOSER_STEP_SETTLE,
+				 BLK_INTERPOSER_OK, err);
+	err = blki_quiesce_original(pair, timeout);
+	if (err)
+		blki_fail(error, BLK_INTERPOSER_STEP_QUEUE, BLK_INTERPOSER_OK,
+			  err);
+	return err;
+}
+
 /**
  * blki_attach() - Put a target between an original and those who use it.
  * @pair: its lock is held
  * @target: a block device on top of the lower disk
- * @flags: BLK_INTERPOSER_NO_FREEZE
- * @timeout: for each wait, in jiffies
+ * @request: how
  * @times: how long it was felt
  * @error: step and reason of a failure
  *
  * Return: 0, or an error; then everything is as it was.
  */
 int blki_attach(struct blki_pair *pair, struct block_device *target,
-		unsigned int flags, unsigned long timeout,
-		struct blki_times *times, struct blk_interposer_error *error)
+		const struct blki_request *request, struct blki_times *times,
+		struct blk_interposer_error *error)
 {
 	enum blk_interposer_reason reason;
 	int err;
@@ -283,11 +371,7 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 	if (reason)
 		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK, reason,
 				 blki_reason_to_errno(reason));
-	err = compat_bdev_open(&pair->target_dev, target->bd_dev);
-	if (!err && pair->target_dev.bdev != target) {
-		compat_bdev_close(&pair->target_dev);
-		err = -ENODEV;
-	}
+	err = blki_open_target(pair, target);
 	if (err)
 		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
 				 BLK_INTERPOSER_OK, err);
@@ -297,12 +381,9 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 		return blki_fail(error, BLK_INTERPOSER_STEP_HOOK,
 				 BLK_INTERPOSER_OK, err);
 	}
-	err = blki_settle(pair, timeout);
-	if (err)
-		blki_fail(error, BLK_INTERPOSER_STEP_SETTLE, BLK_INTERPOSER_OK,
-			  err);
-	else
-		err = blki_transit(pair, target, flags, timeout, times, error);
+	err = blki_await_earlier(pair, request->timeout, error);
+	if (!err)
+		err = blki_transit(pair, target, request, times, error);
 	if (err) {
 		blki_hook_remove(pair);
 		compat_bdev_close(&pair->target_dev);
@@ -323,17 +404,16 @@ static void blki_detached(struct blki_pair *pair)
 /**
  * blki_detach() - Take the target out again.
  * @pair: its lock is held
- * @flags: BLK_INTERPOSER_NO_FREEZE
- * @timeout: for each wait, in jiffies
+ * @request: how
  * @times: how long it was felt
  * @error: step and reason of a failure
  *
  * Return: 0, or an error; then the target is still attached.
  */
-int blki_detach(struct blki_pair *pair, unsigned int flags,
-		unsigned long timeout, struct blki_times *times,
-		struct blk_interposer_error *error)
+int blki_detach(struct blki_pair *pair, const struct blki_request *request,
+		struct blki_times *times, struct blk_interposer_error *error)
 {
+	struct blki_request how = *request;
 	int err;
 
 	lockdep_assert_held(&pair->lock);
@@ -342,8 +422,8 @@ int blki_detach(struct blki_pair *pair, unsigned int flags,
 				 BLK_INTERPOSER_NOT_ATTACHED, -EINVAL);
 	/* Of a device that is gone no file system can be made consistent. */
 	if (blki_original_dead(pair))
-		flags |= BLK_INTERPOSER_NO_FREEZE;
-	err = blki_transit(pair, NULL, flags, timeout, times, error);
+		how.flags |= BLK_INTERPOSER_NO_FREEZE;
+	err = blki_transit(pair, NULL, &how, times, error);
 	if (!err)
 		blki_detached(pair);
 	return err;

@@ -8,6 +8,8 @@
 
 #include <linux/blk-integrity.h>
 #include <linux/blkdev.h>
+#include <linux/device-mapper.h>
+#include <linux/fs.h>
 #include <linux/ftrace.h>
 #include <linux/version.h>
 
@@ -87,6 +89,19 @@ static inline bool compat_bdev_frozen(struct block_device *bdev)
 	return frozen;
 }
 #endif
+
+/* 6.6 wants to know on whose behalf. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+#define compat_super_freeze freeze_super
+#define compat_super_thaw thaw_super
+#else
+#define compat_super_freeze(sb) freeze_super(sb, FREEZE_HOLDER_KERNEL)
+#define compat_super_thaw(sb) thaw_super(sb, FREEZE_HOLDER_KERNEL)
+#endif
+
+/* All kernels: dm-mod exports these, and declares them in a header of its own. */
+void dm_internal_suspend_fast(struct mapped_device *md);
+void dm_internal_resume_fast(struct mapped_device *md);
 
 /* 6.11 takes the limits when the disk is made, and keeps all flags in them. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)

@@ -49,7 +49,7 @@ enum blk_interposer_reason {
 	BLK_INTERPOSER_ZONES = 13,		/* the target is zoned otherwise */
 	BLK_INTERPOSER_LOOP = 14,		/* the target is on the original */
 	BLK_INTERPOSER_UNUSED_LOWER = 15,	/* nothing is on the lower disk */
-	BLK_INTERPOSER_NO_IOSTATS = 16,		/* its I/O in flight is not counted */
+	BLK_INTERPOSER_NO_IOSTATS = 16,		/* its I/O in flight cannot be seen */
 	BLK_INTERPOSER_BUSY = 17,		/* somebody has the lower disk open */
 	BLK_INTERPOSER_HIDDEN = 18,		/* it is a hidden disk */
 };
@@ -82,6 +82,9 @@ struct blk_interposer_attach {
 	__s32 fd;				/* the target, open for reading */
 	__u32 flags;				/* BLK_INTERPOSER_NO_FREEZE */
 	__u32 timeout_ms;			/* for each wait; 0: 30 seconds */
+	__u64 filesystems;			/* address of __s32 descriptors, see below */
+	__u32 nr_filesystems;			/* BLK_INTERPOSER_MAX_FILESYSTEMS at most */
+	__u32 reserved;
 	__u64 parked_ns;			/* I/O was held back this long */
 	__u64 frozen_ns;			/* file systems were frozen */
 	struct blk_interposer_error error;
@@ -93,10 +96,19 @@ struct blk_interposer_detach {
 	__u32 flags;				/* BLK_INTERPOSER_NO_FREEZE */
 	__u32 timeout_ms;
 	__u32 reserved;
+	__u64 filesystems;
+	__u32 nr_filesystems;
+	__u32 reserved2;
 	__u64 parked_ns;
 	__u64 frozen_ns;
 	struct blk_interposer_error error;
 };
+
+/*
+ * A file system is found by its block device and frozen. One that cannot be found
+ * so, as btrfs, is named by a descriptor of any file in it.
+ */
+#define BLK_INTERPOSER_MAX_FILESYSTEMS	64
 
 /* Leave file systems alone: they are frozen already, or need not be. */
 #define BLK_INTERPOSER_NO_FREEZE	(1u << 1)

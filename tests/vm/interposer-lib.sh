@@ -57,12 +57,12 @@ bi_sectors() { blockdev --getsz "$1"; }
 
 # Writes files, reads them back past the page cache, and stops at the first wrong byte or error.
 bi_writer() { # DIRECTORY STOPFILE
-	local n=0 sum file
+	local n=0 sum file made=$lb_state/made
 	while [ ! -e "$2" ]; do
-		file=$1/w$BASHPID.$((n % 4))
-		dd if=/dev/urandom of="$lb_state/w$BASHPID" bs=64k count=$((n % 5 + 1)) status=none
-		sum=$(sha256sum <"$lb_state/w$BASHPID")
-		if ! cp "$lb_state/w$BASHPID" "$file" || ! sync "$file"; then
+		file=$1/w$((n % 4))
+		dd if=/dev/urandom of="$made" bs=64k count=$((n % 5 + 1)) status=none
+		sum=$(sha256sum <"$made")
+		if ! cp "$made" "$file" || ! sync "$file"; then
 			echo "cannot write $file" >>"$2.failed"
 			return 1
 		fi

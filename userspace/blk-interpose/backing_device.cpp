@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "backing_device.hpp"
 
-#include "control.hpp"
+#include "block_stack.hpp"
 #include "error.hpp"
 
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
-#include <array>
+#include <filesystem>
 #include <vector>
 
 namespace liveblk::interpose {
@@ -19,6 +18,7 @@ namespace {
 constexpr std::size_t cleared_bytes = 1 << 20;
 constexpr int loop_attempts = 16;
 
+// Creates it if need be.
 UniqueFd open_file(const std::string &path, std::uint64_t bytes_if_new)
 {
     UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
@@ -36,8 +36,11 @@ UniqueFd open_file(const std::string &path, std::uint64_t bytes_if_new)
 
 BackingDevice::BackingDevice(const std::string &path, std::uint64_t bytes_if_new, const std::string &original)
 {
+    const DeviceNumber avoided = device_number(original);
     struct stat st;
     if (::stat(path.c_str(), &st) == 0 && S_ISBLK(st.st_mode)) {
+        if (leads_to(device_number(path), avoided))
+            fail("use '{}': it is on '{}' itself", path, original);
         device_ = path;
         loop_ = UniqueFd(::open(path.c_str(), O_RDWR | O_EXCL | O_CLOEXEC));
         if (!loop_)
@@ -46,12 +49,12 @@ BackingDevice::BackingDevice(const std::string &path, std::uint64_t bytes_if_new
         loop_ = UniqueFd();
         return;
     }
-    UniqueFd file = open_file(path, bytes_if_new);
-    if (::fstat(file.get(), &st) != 0)
-        fail_errno(fmt::format("look up '{}'", path));
-    const std::uint64_t below = static_cast<std::uint64_t>(::major(st.st_dev)) << 32 | ::minor(st.st_dev);
-    if (below == device_number(original))
-        fail("use '{}': it is a file on '{}' itself", path, original);
+    // Asked before it is created; the folder is there.
+    const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
+    for (const DeviceNumber device : devices_below(std::filesystem::exists(path) ? path : folder.string()))
+        if (leads_to(device, avoided))
+            fail("use '{}': it is a file on '{}' itself", path, original);
+    open_file(path, bytes_if_new);
     attach_loop(path);
     clear();
 }

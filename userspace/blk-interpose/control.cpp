@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "control.hpp"
 
+#include "block_stack.hpp"
 #include "error.hpp"
 
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 
 #include <array>
@@ -74,7 +73,7 @@ const char *reason_text(std::uint32_t reason)
     case BLK_INTERPOSER_UNUSED_LOWER:
         return "the target is not on the lower disk";
     case BLK_INTERPOSER_NO_IOSTATS:
-        return "the original does not count its I/O in flight (queue/iostats is 0)";
+        return "the original's driver does not count its I/O in flight (is queue/iostats 0?)";
     case BLK_INTERPOSER_BUSY:
         return "the lower disk is open";
     case BLK_INTERPOSER_HIDDEN:
@@ -94,6 +93,14 @@ const char *reason_text(std::uint32_t reason)
     fail_errno(text, number);
 }
 
+std::vector<__s32> numbers_of(const std::vector<UniqueFd> &files)
+{
+    std::vector<__s32> numbers;
+    for (const UniqueFd &file : files)
+        numbers.push_back(file.get());
+    return numbers;
+}
+
 // Without a module there is nothing to load but an error to report, which opening does.
 void load_module()
 {
@@ -105,16 +112,6 @@ void load_module()
 }
 
 } // namespace
-
-std::uint64_t device_number(const std::string &path)
-{
-    struct stat st;
-    if (::stat(path.c_str(), &st) != 0)
-        fail_errno(fmt::format("look up '{}'", path));
-    if (!S_ISBLK(st.st_mode))
-        fail("look up '{}': it is no block device", path);
-    return static_cast<std::uint64_t>(::major(st.st_rdev)) << 32 | ::minor(st.st_rdev);
-}
 
 UniqueFd open_device(const std::string &path)
 {
@@ -151,21 +148,27 @@ Pair Control::create(const std::string &original) const
     return {.id = call.id, .lower = fmt::format("/dev/{}", call.lower_name)};
 }
 
-Times Control::attach(const Pair &pair, const std::string &target) const
+Times Control::attach(const Pair &pair, const std::string &target, const std::vector<UniqueFd> &filesystems) const
 {
     const UniqueFd fd = open_device(target);
+    const std::vector<__s32> files = numbers_of(filesystems);
     blk_interposer_attach call = {};
     call.id = pair.id;
     call.fd = fd.get();
+    call.filesystems = reinterpret_cast<std::uintptr_t>(files.data());
+    call.nr_filesystems = static_cast<__u32>(files.size());
     if (::ioctl(fd_.get(), BLK_INTERPOSER_ATTACH, &call) != 0)
         fail_call(fmt::format("attach '{}'", target), call.error, errno);
     return {.parked = call.parked_ns, .frozen = call.frozen_ns};
 }
 
-Times Control::detach(std::uint32_t id, const std::string &target) const
+Times Control::detach(std::uint32_t id, const std::string &target, const std::vector<UniqueFd> &filesystems) const
 {
+    const std::vector<__s32> files = numbers_of(filesystems);
     blk_interposer_detach call = {};
     call.id = id;
+    call.filesystems = reinterpret_cast<std::uintptr_t>(files.data());
+    call.nr_filesystems = static_cast<__u32>(files.size());
     if (::ioctl(fd_.get(), BLK_INTERPOSER_DETACH, &call) != 0)
         fail_call(fmt::format("detach '{}'", target), call.error, errno);
     return {.parked = call.parked_ns, .frozen = call.frozen_ns};

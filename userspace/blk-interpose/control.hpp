@@ -32,8 +32,9 @@ public:
     Control();
 
     Pair create(const std::string &original) const;
-    Times attach(const Pair &pair, const std::string &target) const;
-    Times detach(std::uint32_t id, const std::string &target) const;
+    // The file systems are frozen besides those that the kernel finds by the device; see block_stack.hpp.
+    Times attach(const Pair &pair, const std::string &target, const std::vector<UniqueFd> &filesystems) const;
+    Times detach(std::uint32_t id, const std::string &target, const std::vector<UniqueFd> &filesystems) const;
     void destroy(const Pair &pair) const;
     std::vector<blk_interposer_status> all() const;
 
@@ -41,8 +42,6 @@ private:
     UniqueFd fd_;
 };
 
-// Major and minor number of a block device in the form of the kernel's answers. Throws if it is none.
-std::uint64_t device_number(const std::string &path);
 // A descriptor open for reading.
 UniqueFd open_device(const std::string &path);
 

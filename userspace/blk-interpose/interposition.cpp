@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "interposition.hpp"
 
+#include "block_stack.hpp"
 #include "error.hpp"
-#include "filesystems.hpp"
 
 #include <cstdio>
 
@@ -35,8 +35,10 @@ dm::Device Interposition::create_device(const std::string &name, const dm::Targe
 Times Interposition::attach(const dm::Device &target)
 {
     shield_.check();
-    const FrozenFilesystems frozen(original_);
-    const Times times = control_.attach(pair_, target.path());
+    // The module sees some of these; not, for instance, a cow device that is another partition of the same disk.
+    if (leads_to(device_number(target.path()), device_number(original_)))
+        fail("attach '{}': some of it is on '{}' itself, so that it would wait for itself", target.name(), original_);
+    const Times times = control_.attach(pair_, target.path(), unlisted_filesystems(original_));
     undo_.clear();
     return times;
 }
@@ -67,6 +69,14 @@ std::optional<blk_interposer_status> find_pair(const Control &control, const dm:
     return std::nullopt;
 }
 
+// The original may be gone, and its node with it.
+static std::vector<UniqueFd> filesystems_of(const blk_interposer_status &pair)
+{
+    if (pair.warnings & BLK_INTERPOSER_WARN_REMOVED)
+        return {};
+    return unlisted_filesystems(fmt::format("/dev/{}", pair.original_name));
+}
+
 Times remove_interposition(const std::string &name, const std::vector<std::string> &others)
 {
     const auto device = dm::Device::find(name);
@@ -81,11 +91,7 @@ Times remove_interposition(const std::string &name, const std::vector<std::strin
         if (const auto found = dm::Device::find(other))
             if (found->info().open_count > 0)
                 fail("remove '{}': '{}' is in use", name, other);
-    Times times;
-    {
-        const FrozenFilesystems frozen(fmt::format("/dev/{}", pair->original_name));
-        times = control.detach(pair->id, device->path());
-    }
+    const Times times = control.detach(pair->id, device->path(), filesystems_of(*pair));
     for (const std::string &other : others)
         if (const auto found = dm::Device::find(other))
             found->remove();
