@@ -126,7 +126,9 @@ Changes read_changes(const dm::Device &era, std::uint64_t since)
     changes.now = current_era(era);
     changes.granule = table.block_sectors * 512;
     const MetadataSnapshot snapshot(era);
-    changes.ranges = parse_blocks(run_era_invalidate(node_of(table.metadata), since), table);
+    // Eras begin with 1; blocks that have never been written are those of era 0.
+    const std::uint64_t first = std::max<std::uint64_t>(since, 1);
+    changes.ranges = parse_blocks(run_era_invalidate(node_of(table.metadata), first), table);
     return changes;
 }
 

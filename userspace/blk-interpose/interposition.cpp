@@ -25,9 +25,9 @@ Interposition::~Interposition()
     }
 }
 
-dm::Device Interposition::create_device(const std::string &name, const dm::Target &target)
+dm::Device Interposition::create_device(const std::string &name, const dm::Target &target, dm::Names names)
 {
-    dm::Device device = dm::Device::create(name, target, false);
+    dm::Device device = dm::Device::create(name, target, false, names);
     undo_.emplace_back([device] { device.remove(); });
     return device;
 }

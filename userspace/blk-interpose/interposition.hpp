@@ -24,7 +24,8 @@ public:
     ~Interposition();
 
     const std::string &lower() const { return pair_.lower; }
-    dm::Device create_device(const std::string &name, const dm::Target &target);
+    // Its content is the original's, which is to keep its names.
+    dm::Device create_device(const std::string &name, const dm::Target &target, dm::Names names = dm::Names::none);
     Times attach(const dm::Device &target);
 
 private:

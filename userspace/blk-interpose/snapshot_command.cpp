@@ -38,7 +38,8 @@ void snapshot(const Arguments &args)
             args.name, {.start = 0,
                         .length = sectors,
                         .type = "snapshot",
-                        .params = fmt::format("{} {} P {}", interposition.lower(), cow.device(), args.chunk_sectors)});
+                        .params = fmt::format("{} {} P {}", interposition.lower(), cow.device(), args.chunk_sectors)},
+            dm::Names::if_no_other);
         const dm::Device origin = interposition.create_device(
             origin_name(args.name),
             {.start = 0, .length = sectors, .type = "snapshot-origin", .params = interposition.lower()});
