@@ -4,6 +4,7 @@
 # needs: dmsetup fio mkfs.ext4 e2fsck jq
 # timeout: 500
 # mem: 3G
+# one-thread: yes
 # disks: 256M 256M
 # debug: yes
 set -eu -o pipefail
@@ -23,7 +24,7 @@ verify() { # FILENAME [fio options...]
 	local file=$1
 	shift
 	fio --name=verify --filename="$file" --size=16m --rw=randrw --bsrange=4k-1m --ioengine=io_uring --iodepth=16 \
-		--direct=1 --verify=crc32c --verify_fatal=1 --number_ios="$(bi_count 60 20000)" --output="$lb_state/fio" "$@" || {
+		--direct=1 --verify=crc32c --verify_fatal=1 --number_ios="$(bi_count 40 20000)" --output="$lb_state/fio" "$@" || {
 		tail -n 20 "$lb_state/fio"
 		lb_fail "fio on $file: $*"
 	}
@@ -69,6 +70,52 @@ test_bio_based() {
 	inflight=$(bi_inflight /dev/mapper/striped)
 	[ "$inflight" = 0 ] || lb_fail "$inflight requests are in flight for ever"
 	dmsetup remove striped
+	bi_none_left
+}
+
+# dm-delay counts a bio only when it sends it on; device-mapper has to be asked.
+test_inflight() {
+	lb_step "a write in flight below an original of device-mapper is waited for"
+	local ram begun
+	ram=$(lb_ramdisk 16)
+	dmsetup create late --table "0 $(bi_sectors "$ram") delay $ram 0 0 $ram 0 4000"
+	dmsetup mknodes late
+	begun=$(cut -d. -f1 /proc/uptime)
+	dd if=/dev/urandom of=/dev/mapper/late bs=4k count=1 oflag=direct status=none &
+	sleep 0.5
+	linear top /dev/mapper/late
+	(($(cut -d. -f1 /proc/uptime) - begun >= 3)) || lb_fail "attached while the write was under way"
+	wait $! || lb_fail "the write has failed"
+	blk-interpose remove top
+	dmsetup remove late
+	bi_none_left
+}
+
+# Others at the same function, which makes ftrace take another way to each of them.
+test_traced() {
+	lb_step "beside a tracer and a probe"
+	local trace=/sys/kernel/tracing before after
+	mountpoint -q "$trace" || mount -t tracefs none "$trace"
+	linear top /dev/vda
+	for what in tracer both none; do
+		case $what in
+		tracer)
+			echo submit_bio_noacct >"$trace/set_ftrace_filter"
+			echo function >"$trace/current_tracer" ;;
+		both)
+			echo 'p:probed submit_bio_noacct' >"$trace/kprobe_events"
+			echo 1 >"$trace/events/kprobes/probed/enable" ;;
+		none)
+			echo 0 >"$trace/events/kprobes/probed/enable"
+			echo >"$trace/kprobe_events"
+			echo nop >"$trace/current_tracer" ;;
+		esac
+		before=$(bi_written /dev/mapper/top)
+		dd if=/dev/urandom of=/dev/vda bs=64k count=4 oflag=direct status=none
+		after=$(bi_written /dev/mapper/top)
+		[ "$((after - before))" = 512 ] || lb_fail "$what: of 512 sectors $((after - before)) went through the target"
+	done
+	blk-interpose remove top
 	bi_none_left
 }
 
@@ -164,6 +211,8 @@ test_timeout() {
 lb_load_interposer
 test_nested
 test_bio_based
+test_inflight
+test_traced
 test_flush
 test_nowait_and_polling
 test_cgroup

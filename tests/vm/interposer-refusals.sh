@@ -4,6 +4,7 @@
 # needs: dmsetup mkfs.ext4 fsfreeze sfdisk setpriv
 # timeout: 400
 # disks: 256M 256M
+# one-thread: yes
 # debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
@@ -84,6 +85,29 @@ test_partitions() {
 	blk-interpose remove x
 }
 
+# What would wait for itself: found by the tool, and by the module where it can be.
+test_loops() {
+	lb_step "a target that is on its original"
+	local sectors
+	sectors=$(bi_sectors /dev/vdb)
+	must_fail "is on '/dev/vdb' itself.*put back" blk-interpose snapshot /dev/vdb x --cow /dev/vdb1
+	dmsetup create part --table "0 8192 linear /dev/vdb1 0"
+	dmsetup mknodes part
+	dd if=/dev/zero of=/dev/mapper/part bs=64k count=1 oflag=direct status=none
+	must_fail "some of it is on '/dev/vdb' itself.*put back" \
+		blk-interpose create x --table "0 $sectors era /dev/mapper/part [interpose]/dev/vdb 128"
+	dmsetup remove part
+	must_fail "is on '/dev/vda' itself.*put back" blk-interpose snapshot /dev/vda x --cow "$bi_mnt/new"
+	[ ! -e "$bi_mnt/new" ] || lb_fail "a file is left"
+	# A btrfs has no device number of its own.
+	mkdir -p /run/btrfs
+	bi_mkfs btrfs /dev/vdb1
+	mount /dev/vdb1 /run/btrfs
+	must_fail "is on '/dev/vdb' itself.*put back" blk-interpose snapshot /dev/vdb x --cow /run/btrfs/new
+	umount /run/btrfs
+	bi_none_left
+}
+
 test_integrity() {
 	lb_step "integrity data"
 	if ! modprobe scsi_debug dif=1 dix=1 dev_size_mb=16 2>/dev/null; then
@@ -130,6 +154,7 @@ test_targets
 test_frozen
 test_own
 test_partitions
+test_loops
 test_integrity
 test_hook_denied
 test_unprivileged

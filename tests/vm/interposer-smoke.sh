@@ -4,6 +4,7 @@
 # needs: dmsetup mkfs.ext4 e2fsck sfdisk jq era_invalidate
 # timeout: 400
 # disks: 512M 512M
+# one-thread: yes
 # debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
@@ -64,12 +65,37 @@ test_track() {
 	bi_none_left
 }
 
+# The functions for other modules, by one that does nothing else.
+test_functions() {
+	lb_step "the functions of the module"
+	local api=/sys/module/interposer_api/parameters before
+	insmod "$LIVEBLK_BUILD/modules/$(uname -r)/tests/interposer-api.ko"
+	must_fail "No such device or address" bash -c "echo /dev/vda >$api/detach"
+	echo /dev/vda >$api/create
+	must_fail "busy" bash -c "echo /dev/vda >$api/create"
+	[ "$(<$api/failed)" = "1 4" ] || lb_fail "step and reason are $(<$api/failed)"
+	dmsetup create api0 --table "0 $(bi_sectors /dev/vda) linear $(<$api/lower) 0"
+	dmsetup mknodes api0
+	echo /dev/vda /dev/mapper/api0 >$api/attach
+	must_fail "busy" bash -c "echo /dev/vda >$api/destroy"
+	before=$(bi_written /dev/mapper/api0)
+	dd if=/dev/urandom of="$bi_mnt/h" bs=64k count=4 conv=fsync status=none
+	(($(bi_written /dev/mapper/api0) - before >= 512)) || lb_fail "nothing goes through the target"
+	echo /dev/vda >$api/detach
+	must_fail "busy" bash -c "echo /dev/vda >$api/destroy"
+	dmsetup remove api0
+	echo /dev/vda >$api/destroy
+	rmmod interposer_api
+	bi_none_left
+}
+
 lb_load_interposer
 bi_mkfs ext4 /dev/vda
 mount /dev/vda "$bi_mnt"
 test_create
 test_snapshot
 test_track
+test_functions
 umount "$bi_mnt"
 bi_fsck ext4 /dev/vda
 lb_unload_interposer
