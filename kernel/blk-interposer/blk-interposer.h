@@ -118,12 +118,14 @@ struct blki_pair {
  * @pair: who redirected it
  * @end_io: its submitter's
  * @private: its submitter's
+ * @bdev: where its submitter sent it
  * @inflight: it holds pair.inflight
  */
 struct blki_context {
 	struct blki_pair *pair;
 	bio_end_io_t *end_io;
 	void *private;
+	struct block_device *bdev;
 	bool inflight;
 };
 
@@ -193,7 +195,7 @@ void blki_io_exit(void);
 int blki_io_init_pair(struct blki_pair *pair);
 void blki_io_exit_pair(struct blki_pair *pair);
 void blki_context_attach(struct blki_pair *pair, struct bio *bio,
-			 struct blki_context *ctx);
+			 struct block_device *bdev, struct blki_context *ctx);
 void blki_gate_prepare(struct blki_pair *pair);
 void blki_gate_done(struct blki_pair *pair);
 void blki_gate_close(struct blki_pair *pair);

@@ -90,6 +90,7 @@ static bool blki_reaches_upper(struct block_device *upper, struct bio *bio)
 static void blki_redirect(struct blki_pair *pair, struct bio *bio)
 {
 	struct block_device *upper = pair->upper->part0;
+	struct block_device *bdev = bio->bi_bdev;
 	struct blki_context *ctx;
 
 	if (!percpu_ref_tryget_live(&pair->users))
@@ -97,15 +98,14 @@ static void blki_redirect(struct blki_pair *pair, struct bio *bio)
 	ctx = mempool_alloc(&pair->contexts, GFP_NOWAIT | __GFP_NOWARN);
 	if (unlikely(!ctx) && !blki_reaches_upper(upper, bio))
 		goto leave;
-	if (bio->bi_bdev != pair->original.bdev &&
-	    !blki_remap_partition(bio->bi_bdev, bio))
+	if (bdev != pair->original.bdev && !blki_remap_partition(bdev, bio))
 		goto leave;
 	this_cpu_inc(*pair->redirected);
 	/* Polling is for the queue that the bio is leaving. */
 	bio->bi_opf &= ~REQ_POLLED;
 	bio_set_dev(bio, upper);
 	if (likely(ctx))
-		blki_context_attach(pair, bio, ctx);
+		blki_context_attach(pair, bio, bdev, ctx);
 	else	/* Not to be refused for its size but where there is a context. */
 		bio_set_flag(bio, BIO_REMAPPED);
 	return;

@@ -19,7 +19,10 @@
 
 static struct kmem_cache *blki_context_cache;
 
-/* The devices that the bio has seen stay until its submitter has heard of it. */
+/*
+ * The submitter sees the device that it has sent the bio to, for its messages for
+ * instance. All that the bio has seen stay until it has heard.
+ */
 static void blki_end_io(struct bio *bio)
 {
 	struct blki_context *ctx = bio->bi_private;
@@ -28,6 +31,7 @@ static void blki_end_io(struct bio *bio)
 
 	bio->bi_end_io = ctx->end_io;
 	bio->bi_private = ctx->private;
+	bio->bi_bdev = ctx->bdev;
 	mempool_free(ctx, &pair->contexts);
 	if (bio->bi_end_io)
 		bio->bi_end_io(bio);
@@ -39,18 +43,20 @@ static void blki_end_io(struct bio *bio)
 /**
  * blki_context_attach() - Hear of the end of a bio.
  * @pair: a reference to its users goes to the bio
- * @bio: about to be redirected
+ * @bio: to be redirected
+ * @bdev: where its submitter sent it
  * @ctx: from the pair's contexts
  *
  * A bio that the block layer ends before the upper disk sees it, because it is
  * beyond the end for instance, gives its reference back as well.
  */
 void blki_context_attach(struct blki_pair *pair, struct bio *bio,
-			 struct blki_context *ctx)
+			 struct block_device *bdev, struct blki_context *ctx)
 {
 	ctx->pair = pair;
 	ctx->end_io = bio->bi_end_io;
 	ctx->private = bio->bi_private;
+	ctx->bdev = bdev;
 	ctx->inflight = false;
 	bio->bi_end_io = blki_end_io;
 	bio->bi_private = ctx;
@@ -65,7 +71,7 @@ static struct blki_context *blki_context_of(struct blki_pair *pair,
 	if (likely(bio->bi_end_io == blki_end_io && ctx->pair == pair))
 		return ctx;
 	ctx = mempool_alloc(&pair->contexts, GFP_NOIO);
-	blki_context_attach(pair, bio, ctx);
+	blki_context_attach(pair, bio, pair->original.bdev, ctx);
 	return ctx;
 }
 

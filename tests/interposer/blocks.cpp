@@ -5,6 +5,7 @@
 // interposer-blocks check LOG CHANGES FROM1 FROM2 TO1 TO2: whether CHANGES, of `blk-interpose changes --json`, has each
 // extent written from some moment between FROM1 and FROM2 to one between TO1 and TO2, rounded to its granule, and
 // nothing else. What was under way at these moments may be in it or not.
+// interposer-blocks longest LOG FROM TO: the longest write that was under way at some moment between, in milliseconds.
 #include "error.hpp"
 #include "unique_fd.hpp"
 
@@ -15,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -133,6 +135,16 @@ void check(const std::string &log, const std::string &changes_path, const Interv
     fmt::print("{} granules recorded: {} had to be, {} might have been\n", recorded.size(), must.size(), may.size());
 }
 
+void print_longest(const std::string &log, std::uint64_t from, std::uint64_t to)
+{
+    std::uint64_t longest_write = 0;
+    std::ifstream file(log);
+    for (Extent e; file >> e.began >> e.ended >> e.offset >> e.length;)
+        if (e.ended >= from && e.began <= to)
+            longest_write = std::max(longest_write, e.ended - e.began);
+    fmt::print("{:.1f}\n", static_cast<double>(longest_write) / 1e6);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
@@ -146,8 +158,11 @@ int main(int argc, char **argv)
             write_device(arguments[1], arguments[2]);
         else if (arguments.size() == 7 && arguments[0] == "check")
             check(arguments[1], arguments[2], {number(3), number(4), number(5), number(6)});
+        else if (arguments.size() == 4 && arguments[0] == "longest")
+            print_longest(arguments[1], number(2), number(3));
         else
-            fail("usage: interposer-blocks now | write DEVICE LOG | check LOG CHANGES FROM1 FROM2 TO1 TO2");
+            fail("usage: interposer-blocks now | write DEVICE LOG | check LOG CHANGES FROM1 FROM2 TO1 TO2 | "
+                 "longest LOG FROM TO");
         return 0;
     } catch (const std::exception &e) {
         std::fprintf(stderr, "interposer-blocks: %s\n", e.what());

@@ -72,7 +72,7 @@ test_snapshot() { # TYPE
 
 test_era() {
 	lb_step "the record of a disk that is being written all the time"
-	local log=$lb_state/extents t0 t1 t2 t3 t4 t5 writer
+	local log=$lb_state/extents t0 t1 t2 t3 t4 t5 t6 t7 writer
 	interposer-blocks write /dev/vda "$log" &
 	writer=$!
 	sleep 1
@@ -87,11 +87,16 @@ test_era() {
 	t4=$(interposer-blocks now)
 	blk-interpose changes era0 --since "$(jq .next "$lb_state/first")" --json >"$lb_state/second"
 	t5=$(interposer-blocks now)
+	t6=$(interposer-blocks now)
 	blk-interpose remove era0
+	t7=$(interposer-blocks now)
 	kill -TERM "$writer"
 	wait "$writer" || lb_fail "a write has failed"
 	interposer-blocks check "$log" "$lb_state/first" "$t0" "$t1" "$t2" "$t3" || lb_fail "the first record is wrong"
 	interposer-blocks check "$log" "$lb_state/second" "$t2" "$t3" "$t4" "$t5" || lb_fail "the second record is wrong"
+	echo "the longest write, in ms: while attaching $(interposer-blocks longest "$log" "$t0" "$t1")," \
+		"while attached $(interposer-blocks longest "$log" "$t1" "$t6")," \
+		"while detaching $(interposer-blocks longest "$log" "$t6" "$t7")"
 	bi_none_left
 }
 

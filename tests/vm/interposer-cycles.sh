@@ -96,7 +96,7 @@ run() { # TYPE DEVICE
 	lb_step "$1 on $2, $cycles times each target"
 	original=$2
 	bi_mkfs "$1" "$original"
-	mount "$original" "$bi_mnt"
+	mount -o discard "$original" "$bi_mnt"
 	bi_start_load "$bi_mnt"
 	repeat each_target
 	bi_stop_load

@@ -90,20 +90,20 @@ test_loops() {
 	lb_step "a target that is on its original"
 	local sectors
 	sectors=$(bi_sectors /dev/vdb)
-	must_fail "is on '/dev/vdb' itself.*put back" blk-interpose snapshot /dev/vdb x --cow /dev/vdb1
+	must_fail "on '/dev/vdb' itself.*put back" blk-interpose snapshot /dev/vdb x --cow /dev/vdb1
 	dmsetup create part --table "0 8192 linear /dev/vdb1 0"
 	dmsetup mknodes part
 	dd if=/dev/zero of=/dev/mapper/part bs=64k count=1 oflag=direct status=none
 	must_fail "some of it is on '/dev/vdb' itself.*put back" \
 		blk-interpose create x --table "0 $sectors era /dev/mapper/part [interpose]/dev/vdb 128"
 	dmsetup remove part
-	must_fail "is on '/dev/vda' itself.*put back" blk-interpose snapshot /dev/vda x --cow "$bi_mnt/new"
+	must_fail "on '/dev/vda' itself.*put back" blk-interpose snapshot /dev/vda x --cow "$bi_mnt/new"
 	[ ! -e "$bi_mnt/new" ] || lb_fail "a file is left"
 	# A btrfs has no device number of its own.
 	mkdir -p /run/btrfs
 	bi_mkfs btrfs /dev/vdb1
 	mount /dev/vdb1 /run/btrfs
-	must_fail "is on '/dev/vdb' itself.*put back" blk-interpose snapshot /dev/vdb x --cow /run/btrfs/new
+	must_fail "on '/dev/vdb' itself.*put back" blk-interpose snapshot /dev/vdb x --cow /run/btrfs/new
 	umount /run/btrfs
 	bi_none_left
 }

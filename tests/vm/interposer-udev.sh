@@ -28,7 +28,7 @@ unset DM_DISABLE_UDEV
 /lib/systemd/systemd-udevd --daemon
 lb_load_interposer
 mkfs.ext4 -q -U "$uuid" /dev/vda
-udevadm trigger --settle --action=change --sysname-match=vda
+udevadm trigger --action=change --sysname-match=vda
 must_be_vda "before"
 mount "$link" "$bi_mnt"
 
@@ -38,7 +38,7 @@ must_be_vda "attached"
 lower=$(blk-interpose list --json | sed -n 's|.*"lower": "/dev/\(.*\)",|\1|p')
 udevadm info "/dev/$lower" | grep -q SYSTEMD_READY=0 || lb_fail "the lower disk looks like any other"
 # As if somebody had written to them.
-udevadm trigger --settle --action=change --subsystem-match=block
+udevadm trigger --action=change --subsystem-match=block
 must_be_vda "after a change of all"
 blk-interpose remove top
 must_be_vda "detached"
@@ -46,7 +46,7 @@ must_be_vda "detached"
 lb_step "a snapshot"
 blk-interpose snapshot /dev/vda moment --cow /dev/vdb
 must_be_vda "with a snapshot"
-udevadm trigger --settle --action=change --subsystem-match=block
+udevadm trigger --action=change --subsystem-match=block
 must_be_vda "with a snapshot, after a change of all"
 [ -b /dev/mapper/moment ] || lb_fail "the snapshot has no node"
 blk-interpose remove moment
