@@ -49,8 +49,8 @@
  * @id: for the control device; never used again
  * @node: the list of pairs, under blki_pairs_lock
  * @hash: the redirected originals; only while one is attached
- * @owned: of the descriptor that made it, under that file's lock
- * @owned_by: a descriptor owns the pair
+ * @owned: the list of the descriptor that owns it, under blki_owned_lock
+ * @owned_by: there is one, which has a reference; under the same
  * @lock: one transition at a time; protects @removed and @target_dev
  * @removed: the disks are gone or going
  * @original: open for as long as the pair lives
@@ -213,7 +213,6 @@ void blki_detach_forced(struct blki_pair *pair);
 struct blki_pair *blki_create(struct block_device *original,
 			      struct blk_interposer_error *error);
 int blki_destroy(struct blki_pair *pair, struct blk_interposer_error *error);
-void blki_reap(struct blki_pair *pair);
 struct blki_pair *blki_get(u32 id, bool next);
 void blki_put(struct blki_pair *pair);
 bool blki_is_own_disk(struct gendisk *disk);

@@ -79,12 +79,14 @@ static void blki_unlock_pair(struct blki_pair *pair)
 	blki_put(pair);
 }
 
+/* Whoever owned it before does no longer. */
 static void blki_own(struct blki_file *bf, struct blki_pair *pair)
 {
-	kref_get(&pair->kref);
-	pair->owned_by = true;
 	mutex_lock(&blki_owned_lock);
-	list_add_tail(&pair->owned, &bf->owned);
+	if (!pair->owned_by)
+		kref_get(&pair->kref);
+	pair->owned_by = true;
+	list_move_tail(&pair->owned, &bf->owned);
 	mutex_unlock(&blki_owned_lock);
 }
 
@@ -93,8 +95,9 @@ static void blki_disown(struct blki_pair *pair)
 	bool was;
 
 	mutex_lock(&blki_owned_lock);
-	was = !list_empty(&pair->owned);
+	was = pair->owned_by;
 	list_del_init(&pair->owned);
+	pair->owned_by = false;
 	mutex_unlock(&blki_owned_lock);
 	if (was)
 		blki_put(pair);
@@ -161,9 +164,10 @@ static int blki_get_request(struct blki_request *request, u32 flags,
 {
 	int err;
 
-	*request = (struct blki_request) { .flags = flags };
-	if (flags & ~BLK_INTERPOSER_NO_FREEZE ||
-	    timeout_ms > BLKI_MAX_TIMEOUT_MS)
+	*request = (struct blki_request) {
+		.flags = flags & BLK_INTERPOSER_NO_FREEZE,
+	};
+	if (timeout_ms > BLKI_MAX_TIMEOUT_MS)
 		return -EINVAL;
 	request->timeout = msecs_to_jiffies(timeout_ms ?:
 					    BLKI_DEFAULT_TIMEOUT_MS);
@@ -191,6 +195,8 @@ static int blki_do_attach(struct blk_interposer_attach *attach,
 		return PTR_ERR(pair);
 	}
 	err = blki_attach(pair, bdev, request, &times, &attach->error);
+	if (!err && attach->flags & BLK_INTERPOSER_KEEP)
+		blki_disown(pair);
 	blki_unlock_pair(pair);
 	fput(file);
 	attach->parked_ns = times.parked_ns;
@@ -204,7 +210,8 @@ static int blki_ioctl_attach(struct blki_file *bf, void *arg)
 	struct blki_request request;
 	int err;
 
-	if (attach->reserved)
+	if (attach->reserved ||
+	    attach->flags & ~(BLK_INTERPOSER_NO_FREEZE | BLK_INTERPOSER_KEEP))
 		return -EINVAL;
 	err = blki_get_request(&request, attach->flags, attach->timeout_ms,
 			       attach->filesystems, attach->nr_filesystems);
@@ -215,7 +222,8 @@ static int blki_ioctl_attach(struct blki_file *bf, void *arg)
 	return err;
 }
 
-static int blki_do_detach(struct blk_interposer_detach *detach,
+static int blki_do_detach(struct blki_file *bf,
+			  struct blk_interposer_detach *detach,
 			  const struct blki_request *request)
 {
 	struct blki_pair *pair = blki_lock_pair(detach->id);
@@ -225,6 +233,8 @@ static int blki_do_detach(struct blk_interposer_detach *detach,
 	if (IS_ERR(pair))
 		return PTR_ERR(pair);
 	err = blki_detach(pair, request, &times, &detach->error);
+	if (!err && detach->flags & BLK_INTERPOSER_OWNED)
+		blki_own(bf, pair);
 	blki_unlock_pair(pair);
 	detach->parked_ns = times.parked_ns;
 	detach->frozen_ns = times.frozen_ns;
@@ -237,13 +247,14 @@ static int blki_ioctl_detach(struct blki_file *bf, void *arg)
 	struct blki_request request;
 	int err;
 
-	if (detach->reserved || detach->reserved2)
+	if (detach->reserved || detach->reserved2 ||
+	    detach->flags & ~(BLK_INTERPOSER_NO_FREEZE | BLK_INTERPOSER_OWNED))
 		return -EINVAL;
 	err = blki_get_request(&request, detach->flags, detach->timeout_ms,
 			       detach->filesystems, detach->nr_filesystems);
 	if (err)
 		return err;
-	err = blki_do_detach(detach, &request);
+	err = blki_do_detach(bf, detach, &request);
 	blki_put_request(&request);
 	return err;
 }
@@ -425,14 +436,6 @@ static int blki_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static void blki_reap_work(struct work_struct *work)
-{
-	struct blki_pair *pair = container_of(work, struct blki_pair, reap);
-
-	blki_reap(pair);
-	blki_put(pair);
-}
-
 /* By a worker: a target may be slow, and the owner is about to exit. */
 static int blki_close(struct inode *inode, struct file *file)
 {
@@ -442,8 +445,10 @@ static int blki_close(struct inode *inode, struct file *file)
 	mutex_lock(&blki_owned_lock);
 	list_for_each_entry_safe(pair, next, &bf->owned, owned) {
 		list_del_init(&pair->owned);
-		INIT_WORK(&pair->reap, blki_reap_work);
-		queue_work(blki_reap_wq, &pair->reap);
+		pair->owned_by = false;
+		/* The reference is the work's now, unless it has one already. */
+		if (!queue_work(blki_reap_wq, &pair->reap))
+			blki_put(pair);
 	}
 	mutex_unlock(&blki_owned_lock);
 	kfree(bf);

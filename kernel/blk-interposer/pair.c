@@ -227,6 +227,43 @@ no_lower:
 	return err;
 }
 
+static void blki_remove(struct blki_pair *pair)
+{
+	lockdep_assert_held(&pair->lock);
+	pair->removed = true;
+	mutex_lock(&blki_pairs_lock);
+	list_del(&pair->node);
+	mutex_unlock(&blki_pairs_lock);
+	cancel_delayed_work_sync(&pair->watch);
+	del_gendisk(pair->lower);
+	del_gendisk(pair->upper);
+	put_disk(pair->lower);
+	put_disk(pair->upper);
+}
+
+/*
+ * Detaches and removes a pair whose owner is gone. A lower disk that is open
+ * becomes a disk that is gone.
+ */
+static void blki_reap(struct work_struct *work)
+{
+	struct blki_pair *pair = container_of(work, struct blki_pair, reap);
+	bool mine;
+
+	mutex_lock(&pair->lock);
+	mine = !pair->removed;
+	if (mine && pair->target)
+		blki_detach_forced(pair);
+	if (mine)
+		blki_remove(pair);
+	mutex_unlock(&pair->lock);
+	if (mine) {
+		blki_put(pair);
+		module_put(THIS_MODULE);
+	}
+	blki_put(pair);
+}
+
 static struct blki_pair *blki_alloc(struct block_device *original)
 {
 	struct blki_pair *pair = kzalloc(sizeof(*pair), GFP_KERNEL);
@@ -238,6 +275,7 @@ static struct blki_pair *blki_alloc(struct block_device *original)
 	mutex_init(&pair->lock);
 	INIT_LIST_HEAD(&pair->owned);
 	INIT_DELAYED_WORK(&pair->watch, blki_watch);
+	INIT_WORK(&pair->reap, blki_reap);
 	pair->holder = READ_ONCE(original->bd_holder);
 	pair->redirected = alloc_percpu(u64);
 	if (!pair->redirected)
@@ -313,20 +351,6 @@ unlock:
 	return ERR_PTR(err);
 }
 
-static void blki_remove(struct blki_pair *pair)
-{
-	lockdep_assert_held(&pair->lock);
-	pair->removed = true;
-	mutex_lock(&blki_pairs_lock);
-	list_del(&pair->node);
-	mutex_unlock(&blki_pairs_lock);
-	cancel_delayed_work_sync(&pair->watch);
-	del_gendisk(pair->lower);
-	del_gendisk(pair->upper);
-	put_disk(pair->lower);
-	put_disk(pair->upper);
-}
-
 /**
  * blki_destroy() - Take the disks of a pair away.
  * @pair: its lock is held, and so is a reference
@@ -347,29 +371,6 @@ int blki_destroy(struct blki_pair *pair, struct blk_interposer_error *error)
 	blki_put(pair);
 	module_put(THIS_MODULE);
 	return 0;
-}
-
-/**
- * blki_reap() - Detach and remove a pair whose owner is gone.
- * @pair: a reference is held
- *
- * A lower disk that is open becomes a disk that is gone.
- */
-void blki_reap(struct blki_pair *pair)
-{
-	bool mine;
-
-	mutex_lock(&pair->lock);
-	mine = !pair->removed;
-	if (mine && pair->target)
-		blki_detach_forced(pair);
-	if (mine)
-		blki_remove(pair);
-	mutex_unlock(&pair->lock);
-	if (mine) {
-		blki_put(pair);
-		module_put(THIS_MODULE);
-	}
 }
 
 /**

@@ -71,16 +71,20 @@ struct blk_interposer_create {
 };
 
 /*
- * The pair lives no longer than the descriptor that it was made with: the last
- * close detaches what is attached, without freezing, and takes the disks away.
+ * The pair lives no longer than the descriptor that it was made with, or that
+ * something was detached with: the last close detaches what is attached, without
+ * freezing, and takes the disks away.
  */
 #define BLK_INTERPOSER_OWNED	(1u << 0)
+
+/* From here on it does live longer: for programs that are done when it is attached. */
+#define BLK_INTERPOSER_KEEP	(1u << 3)
 
 /* Put a target between. The times are out. */
 struct blk_interposer_attach {
 	__u32 id;
 	__s32 fd;				/* the target, open for reading */
-	__u32 flags;				/* BLK_INTERPOSER_NO_FREEZE */
+	__u32 flags;				/* BLK_INTERPOSER_NO_FREEZE, _KEEP */
 	__u32 timeout_ms;			/* for each wait; 0: 30 seconds */
 	__u64 filesystems;			/* address of __s32 descriptors, see below */
 	__u32 nr_filesystems;			/* BLK_INTERPOSER_MAX_FILESYSTEMS at most */
@@ -93,7 +97,7 @@ struct blk_interposer_attach {
 /* Take it out again. */
 struct blk_interposer_detach {
 	__u32 id;
-	__u32 flags;				/* BLK_INTERPOSER_NO_FREEZE */
+	__u32 flags;				/* BLK_INTERPOSER_NO_FREEZE, _OWNED */
 	__u32 timeout_ms;
 	__u32 reserved;
 	__u64 filesystems;

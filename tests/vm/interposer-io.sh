@@ -62,9 +62,12 @@ test_bio_based() {
 		--iodepth=16 --direct=1 --verify=crc32c --verify_fatal=1 --time_based --runtime=3600 --output="$lb_state/fio" &
 	pid=$!
 	sleep 1
-	for ((i = 0; i < $(bi_count 4 100); i++)); do
+	for ((i = 0; i < $(bi_count 3 100); i++)); do
 		linear bio0 /dev/mapper/striped
 		blk-interpose remove bio0
+		# What the module has let go of may not need it any more.
+		lb_unload_interposer
+		lb_load_interposer
 	done
 	bi_end_fio "$pid"
 	inflight=$(bi_inflight /dev/mapper/striped)

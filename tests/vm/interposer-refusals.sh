@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: what cannot be interposed is refused with its reason, failures leave nothing, unprivileged users get EPERM
-# needs: dmsetup mkfs.ext4 fsfreeze sfdisk setpriv
+# needs: dmsetup mkfs.ext4 mkfs.btrfs fsfreeze sfdisk setpriv
 # timeout: 400
 # disks: 256M 256M
 # one-thread: yes
@@ -137,6 +137,37 @@ test_hook_denied() {
 	blk-interpose remove x
 }
 
+# At whatever moment it is killed: attached, or nothing but a device of device-mapper.
+test_killed() {
+	lb_step "the tool is killed"
+	local i tool
+	for ((i = 0; i < $(bi_count 6 200); i++)); do
+		linear x /dev/vda >/dev/null &
+		tool=$!
+		sleep "0.$((RANDOM % 9))"
+		kill -KILL "$tool" 2>/dev/null || true
+		wait "$tool" 2>/dev/null || true
+		# linear() is a shell of its own, whose child may go on.
+		while pgrep -x blk-interpose >/dev/null; do pkill -KILL -x blk-interpose || true; done
+		wait_for_rest
+		if blk-interpose list | grep -q active; then blk-interpose remove x >/dev/null; fi
+		dmsetup remove x 2>/dev/null || true
+		bi_none_left
+	done
+	echo alive >"$bi_mnt/killed"
+	sync
+}
+
+# Whoever owned a pair is gone; it follows soon.
+wait_for_rest() {
+	local _
+	for _ in {1..100}; do
+		! blk-interpose list | grep -qE 'idle|transition' || { sleep 0.1; continue; }
+		return 0
+	done
+	lb_fail "a pair without an owner stays: $(blk-interpose list)"
+}
+
 test_unprivileged() {
 	lb_step "without privileges, and with malformed calls"
 	must_fail "ermission" setpriv --reuid=65534 --clear-groups blk-interpose list
@@ -157,6 +188,7 @@ test_partitions
 test_loops
 test_integrity
 test_hook_denied
+test_killed
 test_unprivileged
 umount "$bi_mnt"
 bi_fsck ext4 /dev/vda

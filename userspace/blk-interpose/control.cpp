@@ -143,6 +143,7 @@ Pair Control::create(const std::string &original) const
     const UniqueFd fd = open_device(original);
     blk_interposer_create call = {};
     call.fd = fd.get();
+    call.flags = BLK_INTERPOSER_OWNED;
     if (::ioctl(fd_.get(), BLK_INTERPOSER_CREATE, &call) != 0)
         fail_call(fmt::format("make disks for '{}'", original), call.error, errno);
     return {.id = call.id, .lower = fmt::format("/dev/{}", call.lower_name)};
@@ -155,6 +156,7 @@ Times Control::attach(const Pair &pair, const std::string &target, const std::ve
     blk_interposer_attach call = {};
     call.id = pair.id;
     call.fd = fd.get();
+    call.flags = BLK_INTERPOSER_KEEP;
     call.filesystems = reinterpret_cast<std::uintptr_t>(files.data());
     call.nr_filesystems = static_cast<__u32>(files.size());
     if (::ioctl(fd_.get(), BLK_INTERPOSER_ATTACH, &call) != 0)
@@ -167,6 +169,7 @@ Times Control::detach(std::uint32_t id, const std::string &target, const std::ve
     const std::vector<__s32> files = numbers_of(filesystems);
     blk_interposer_detach call = {};
     call.id = id;
+    call.flags = BLK_INTERPOSER_OWNED;
     call.filesystems = reinterpret_cast<std::uintptr_t>(files.data());
     call.nr_filesystems = static_cast<__u32>(files.size());
     if (::ioctl(fd_.get(), BLK_INTERPOSER_DETACH, &call) != 0)

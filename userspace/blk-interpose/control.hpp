@@ -31,6 +31,7 @@ public:
     // Loads the module if it is not there.
     Control();
 
+    // Until something is attached to it, and once it is detached, the pair goes away with this.
     Pair create(const std::string &original) const;
     // The file systems are frozen besides those that the kernel finds by the device; see block_stack.hpp.
     Times attach(const Pair &pair, const std::string &target, const std::vector<UniqueFd> &filesystems) const;
