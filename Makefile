@@ -14,7 +14,7 @@ export KVER TEST
 
 .DEFAULT_GOAL := all
 .PHONY: all modules tools demo check check-quick check-debug crash crash-quick
-.PHONY: interposer-full bench fuzz lint format install uninstall dkms-install debug-kernels
+.PHONY: interposer-full bench bench-maint fuzz fuzz-maint lint format install uninstall dkms-install debug-kernels
 .PHONY: install-deps clean help
 
 all: modules tools
@@ -56,8 +56,14 @@ interposer-full: ## attach and detach every target 200 times under load (hours)
 bench: ## instruction time of dm-qcow2 beside loop, dm-linear and qemu-nbd
 	@scripts/run-bench
 
+bench-maint: tools ## qcow2-maint beside qemu-img on images of up to 1 TiB
+	@scripts/run-bench-maint
+
 fuzz: ## thousands of hostile images and of random geometries
 	@scripts/run-campaign fuzz
+
+fuzz-maint: ## 20,000 mutated images through qcow2-maint, with sanitizers and libFuzzer
+	@scripts/fuzz-maint 20000
 
 lint: modules ## checkpatch, sparse, clang-format, shellcheck and our own rules
 	@scripts/lint

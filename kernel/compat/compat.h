@@ -207,4 +207,14 @@ static inline bool compat_file_stable_writes(struct file *file)
 #endif
 }
 
+/* The page cache of a block device. */
+static inline struct address_space *compat_bdev_mapping(struct block_device *bdev)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+	return bdev->bd_inode->i_mapping;
+#else
+	return bdev->bd_mapping;
+#endif
+}
+
 #endif

@@ -320,6 +320,15 @@ void qcow2_commit_work(struct work_struct *work)
 }
 
 /**
+ * qcow2_commit_soon() - have a commit in the background
+ * @q: the image
+ */
+void qcow2_commit_soon(struct qcow2_image *q)
+{
+	queue_delayed_work(q->commit_wq, &q->commit_later, COMMIT_AFTER);
+}
+
+/**
  * qcow2_commit_later_work() - write metadata that no flush has asked for
  * @work: image.commit_later
  */

@@ -732,6 +732,7 @@ static inline u64 qcow2_table_get(const struct qcow2_table *t, u32 index)
 
 /* commit.c */
 void qcow2_commit_work(struct work_struct *work);
+void qcow2_commit_soon(struct qcow2_image *q);
 void qcow2_commit_later_work(struct work_struct *work);
 int qcow2_commit(struct qcow2_image *q);
 void qcow2_commit_kick(struct qcow2_image *q);

@@ -266,8 +266,11 @@ int qcow2_image_start(struct qcow2_image *q)
 	mutex_lock(&q->state_lock);
 	/* I/O that reclaim starts on this device waits for us. */
 	scope = qcow2_enter(q);
-	if (q->live)
+	if (q->live) {
+		/* The last suspend could not write everything. */
+		qcow2_commit_soon(q);
 		goto out;
+	}
 	r = qcow2_lock_image(q);
 	if (r)
 		goto out;
@@ -335,8 +338,8 @@ static int close_image(struct qcow2_image *q)
 	mutex_lock(&q->alloc_lock);
 	used = q->alloc_high << q->geo.cluster_bits;
 	mutex_unlock(&q->alloc_lock);
-	if (!r)
-		r = qcow2_store_trim(&q->store, max(used, q->size_at_start));
+	if (!r && qcow2_store_trim(&q->store, max(used, q->size_at_start)))
+		qcow2_err(q, "the file could not be cut after its last cluster");
 	return r ?: qcow2_store_flush(&q->store);
 }
 
@@ -350,16 +353,27 @@ static void forget_frees(struct qcow2_image *q)
 	qcow2_free_release(q, &frees);
 }
 
+static void settle_work(struct qcow2_image *q)
+{
+	cancel_delayed_work_sync(&q->commit_later);
+	flush_workqueue(q->commit_wq);
+	srcu_barrier(&q->srcu);
+	flush_workqueue(q->commit_wq);
+}
+
 /**
  * qcow2_image_stop() - write everything, let go of the image
  * @q: the image
  *
+ * If that fails, the image stays locked and all is kept for the next resume:
+ * whoever uses the device must not find it as it was some time ago. A corrupt
+ * image takes no more writes, so nothing is gained by keeping it.
  * Context: postsuspend; no bio is under way or will come.
  */
 void qcow2_image_stop(struct qcow2_image *q)
 {
 	unsigned int scope;
-	int r;
+	int r = 0;
 
 	mutex_lock(&q->state_lock);
 	scope = qcow2_enter(q);
@@ -367,16 +381,18 @@ void qcow2_image_stop(struct qcow2_image *q)
 		goto out;
 	synchronize_srcu(&q->srcu);
 	flush_workqueue(q->io_wq);
-	if (!q->read_only) {
+	if (!q->read_only)
 		r = close_image(q);
-		if (r)
-			qcow2_err(q, "could not write all metadata: error %d; run qemu-img check",
-				  r);
+	settle_work(q);
+	if (r && q->mode != QCOW2_MODE_FAIL) {
+		qcow2_err(q, "could not write all metadata: error %d; the image stays in use, and resuming tries again",
+			  r);
+		q->stopping = false;
+		goto out;
 	}
-	cancel_delayed_work_sync(&q->commit_later);
-	flush_workqueue(q->commit_wq);
-	srcu_barrier(&q->srcu);
-	flush_workqueue(q->commit_wq);
+	if (r)
+		qcow2_err(q, "could not write all metadata: error %d; run qemu-img check",
+			  r);
 	forget_frees(q);
 	unload(q);
 	qcow2_store_sync_cache(&q->store);
@@ -392,13 +408,14 @@ out:
  * @q: the image
  *
  * For a table that is destroyed without having been suspended, because another
- * device's failure kept it from being resumed. Writes nothing.
+ * device's failure kept it from being resumed, or whose suspend could not write
+ * everything. Writes nothing.
  */
 void qcow2_image_forget(struct qcow2_image *q)
 {
 	if (!q->live)
 		return;
-	cancel_delayed_work_sync(&q->commit_later);
+	settle_work(q);
 	forget_frees(q);
 	unload(q);
 	qcow2_unlock_image(q);

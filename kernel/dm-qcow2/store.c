@@ -574,7 +574,10 @@ void qcow2_store_sync_cache(struct qcow2_store *st)
 	if (!st->bdev)
 		return;
 	sync_blockdev(st->bdev);
-	invalidate_bdev(st->bdev);
+	/* invalidate_bdev() would leave pages that somebody looks at. */
+	if (invalidate_inode_pages2(compat_bdev_mapping(st->bdev)))
+		DMWARN("%pg: others write to it while it is an image in use",
+		       st->bdev);
 }
 
 /**

@@ -13,6 +13,7 @@
 
 namespace liveblk::crash {
 
+// The tools have such types too. This is on its own on purpose: the oracle shares no code with what it judges.
 // An integer as it lies on disk: no alignment, a fixed byte order, no arithmetic by accident.
 template <std::unsigned_integral T, std::endian Order>
 class OnDisk {

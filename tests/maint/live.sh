@@ -51,3 +51,41 @@ changes_of() { # FILE WORD...
 
 # The number of the first change of a kind.
 first_of() { grep -n -m 1 "^$2" "$1" | cut -d: -f1; } # FILE KIND
+
+# A small image, $base, and copies of it that are attached: $image.
+size=$((2 << 20))
+
+make_base() {
+	dir=$(lb_scratch 300 ext4)
+	base=$dir/base.qcow2 image=$dir/image.qcow2
+	lb_image "$base" "$size" -o cluster_size=4k
+	must qemu-io -f qcow2 -c "write -P 1 0 512k" "$base"
+	must qemu-img snapshot -c one "$base"
+	must qemu-io -f qcow2 -c "write -P 2 100k 300k" "$base"
+	content=$(disk_of "$base")
+}
+
+# What the guest sees in the part that is always there.
+disk_of() { # IMAGE
+	qemu-img convert -f qcow2 -O raw "$1" "$dir/raw" || lb_fail "cannot read $1"
+	head -c "$size" "$dir/raw" | sha1sum
+}
+device_content() { head -c "$size" "$device" | sha1sum; }
+snapshots() { "$maint" snapshot list --json "$1" | jq -r '.[].name' | tr '\n' ' '; }
+
+fresh() {
+	cp "$base" "$image"
+	must "$maint" attach "$image" "$name"
+}
+
+# The device works, has the size of its image, and the guest's data; then the image is sound, and before or after.
+settled() { # WHAT
+	must_be_live "$1"
+	[ "$(blockdev --getsz "$device")" = "$(lb_sectors "$image")" ] || lb_fail "not the image's size: $1"
+	[ "$(device_content)" = "$content" ] || lb_fail "the guest's data has changed: $1"
+	must "$maint" detach "$name"
+	lb_check "$image"
+	[ "$(disk_of "$image")" = "$content" ] || lb_fail "the data has changed on disk: $1"
+	# shellcheck disable=SC2034 # used by the tests
+	state="$(snapshots "$image")$(lb_sectors "$image")"
+}

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Preloaded into a program: ends it at the n-th call that changes a file or a device-mapper device, as a kill would,
-// before that call is made.
+// before that call is made. A process that the program forks is left alone.
 //   LIVEBLK_STOP_AT    n, from 1 on; without it calls are only counted
 //   LIVEBLK_STOP_HALF  with it a write that the program is stopped at is made in its first half
+//   LIVEBLK_STOP_GROUP with it all of the program's process group is killed, not only the program
 //   LIVEBLK_STOP_FAIL  with it the program goes on, and that call and all later ones fail for want of space
 //   LIVEBLK_STOP_ONCE  with it that call fails, for want of space or memory, and the program goes on
 //   LIVEBLK_STOP_WAIT  FILE: the program makes FILE.here before that call, waits until there is a FILE.go, and goes on
 //   LIVEBLK_STOP_SKIP  n: that write is lost, and the program ends at the next barrier, as if power failed before it
+//   LIVEBLK_STOP_READDIR  the n-th look into a directory and all later ones fail
+//   LIVEBLK_SLOW_READ  microseconds that each read of a file takes longer
 //   LIVEBLK_STOP_LOG   a file that gets a line for each call: its name, offset and length
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/dm-ioctl.h>
@@ -15,6 +19,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -24,6 +29,8 @@
 namespace {
 
 constexpr int stopped_status = 99;
+
+const pid_t program = ::getpid();
 
 enum class Verdict { go_on, fail, skip };
 
@@ -94,6 +101,8 @@ long next_call()
 template <typename Half>
 Verdict count(const char *what, off_t offset, size_t length, Half half)
 {
+    if (::getpid() != program)
+        return Verdict::go_on;
     log_call(what, offset, length);
     const long call = next_call();
     const long skipped = number("LIVEBLK_STOP_SKIP");
@@ -115,6 +124,8 @@ Verdict count(const char *what, off_t offset, size_t length, Half half)
         return Verdict::fail;
     if (std::getenv("LIVEBLK_STOP_HALF"))
         half();
+    if (std::getenv("LIVEBLK_STOP_GROUP"))
+        ::kill(0, SIGKILL);
     ::_exit(stopped_status);
 }
 
@@ -144,9 +155,49 @@ int counted(const char *what, off_t offset, size_t length, Call call)
     return -1;
 }
 
+ssize_t slow_pread(const char *name, int fd, void *bytes, size_t length, off_t offset)
+{
+    static const long delay = number("LIVEBLK_SLOW_READ");
+    if (delay)
+        ::usleep(static_cast<useconds_t>(delay));
+    return next<ssize_t(int, void *, size_t, off_t)>(name)(fd, bytes, length, offset);
+}
+
+template <typename Entry>
+Entry *counted_readdir(const char *name, DIR *directory)
+{
+    static long calls = 0;
+    const long stop_at = number("LIVEBLK_STOP_READDIR");
+    if (!stop_at || ++calls < stop_at)
+        return next<Entry *(DIR *)>(name)(directory);
+    // As when a process ends while it is looked at.
+    errno = ESRCH;
+    return nullptr;
+}
+
 } // namespace
 
 extern "C" {
+
+ssize_t pread(int fd, void *bytes, size_t length, off_t offset)
+{
+    return slow_pread("pread", fd, bytes, length, offset);
+}
+
+ssize_t pread64(int fd, void *bytes, size_t length, off_t offset)
+{
+    return slow_pread("pread64", fd, bytes, length, offset);
+}
+
+struct dirent *readdir(DIR *directory)
+{
+    return counted_readdir<struct dirent>("readdir", directory);
+}
+
+struct dirent64 *readdir64(DIR *directory)
+{
+    return counted_readdir<struct dirent64>("readdir64", directory);
+}
 
 ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset)
 {

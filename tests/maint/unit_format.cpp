@@ -36,7 +36,7 @@ TEST_CASE("an entry of each kind is told from the others")
     CHECK(v3.type((5 << 16) + 512) == ClusterType::invalid);
     CHECK(v3.type(5 << 16 | 2) == ClusterType::invalid);
     CHECK(v3.type(flag_copied) == ClusterType::invalid);
-    CHECK(v3.type(flag_compressed | 12345) == ClusterType::compressed);
+    CHECK(v3.type(flag_compressed | 0x30000 | 12345) == ClusterType::compressed);
     CHECK(v3.type(flag_compressed | limit) == ClusterType::invalid);
     CHECK(L2Format(header(2, 16), limit).type(1) == ClusterType::invalid);
     CHECK(L2Format(header(3, 16, incompat_extended_l2), limit).type(1) == ClusterType::invalid);

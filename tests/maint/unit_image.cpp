@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <catch2/catch.hpp>
 
+#include "edit.hpp"
 #include "error.hpp"
 #include "random.hpp"
 #include "repair.hpp"
@@ -32,6 +33,17 @@ CheckReport repaired(const std::string &path, Repair repair)
     Image image(path, Access::read_write);
     check_and_repair(image, repair, progress);
     return Checker(image, progress).run();
+}
+
+// As if a program had lost references to a cluster.
+void return_refcount_to_one(Image &image, std::uint64_t cluster)
+{
+    const std::uint64_t block = read_table(image.file(), image.header().reftable_offset, 1)[0];
+    std::vector<std::byte> bytes(image.header().cluster_size());
+    image.file().read(bytes, block);
+    REQUIRE(refcount_get(bytes, cluster, 4) > 1);
+    refcount_set(bytes, cluster, 4, 1);
+    image.file().write(bytes, block);
 }
 
 CheckReport checked(const TinyImage &tiny)
@@ -191,6 +203,127 @@ TEST_CASE("edits refuse what they cannot do, with nothing changed")
         CHECK_THROWS_AS(edit(image), Error);
     }
     CHECK(unit::file_bytes(path) == before);
+}
+
+TEST_CASE("an edit that is refused does not repair before")
+{
+    Scratch scratch;
+    TinyImage tiny;
+    tiny.set_refcount(6, 0);
+    tiny.header.incompatible_features = incompat_dirty;
+    tiny.header.compatible_features = compat_lazy_refcounts;
+    const std::string path = tiny.save(scratch);
+    const auto before = unit::file_bytes(path);
+    Progress progress;
+    {
+        Image image(path, Access::read_write);
+        CHECK_THROWS_AS(create_snapshot(image, "", progress), Error);
+        CHECK_THROWS_AS(delete_snapshot(image, "none", progress), Error);
+        CHECK_THROWS_AS(revert_to_snapshot(image, "none", progress), Error);
+        CHECK_THROWS_AS(rename_snapshot(image, "none", "other", progress), Error);
+        CHECK_THROWS_AS(resize_image(image, 4096, Shrink::refuse, progress), Error);
+        CHECK_THROWS_AS(resize_image(image, 1000, Shrink::allow, progress), Error);
+    }
+    CHECK(unit::file_bytes(path) == before);
+}
+
+TEST_CASE("an edit that fails on an image that it had to repair says that it was repaired")
+{
+    Scratch scratch;
+    TinyImage tiny;
+    tiny.header.refcount_order = 0; // no room for a second reference
+    tiny.header.incompatible_features = incompat_dirty;
+    tiny.put(2 * TinyImage::cluster, 0xffULL << 56);
+    tiny.put(2 * TinyImage::cluster + 8, 0);
+    Image image(tiny.save(scratch), Access::read_write);
+    Progress progress;
+    CHECK_THROWS_WITH(create_snapshot(image, "one", progress), Contains("is full") && Contains("has been repaired"));
+    image.reload();
+    CHECK(image.header().incompatible == 0);
+}
+
+TEST_CASE("nothing that another table still refers to is freed, however low its refcount is")
+{
+    Scratch scratch;
+    TinyImage tiny;
+    Progress progress;
+    const std::uint64_t last = 7;
+    std::string gone = "a";
+    bool compressed = false;
+    SECTION("data of another snapshot") {}
+    SECTION("compressed data of the disk")
+    {
+        compressed = true;
+        tiny.set_l2(2, flag_compressed | last * TinyImage::cluster);
+    }
+    const std::string path = tiny.save(scratch);
+    {
+        Image image(path, Access::read_write);
+        create_snapshot(image, "a", progress);
+        image.reload();
+        if (compressed)
+            return_refcount_to_one(image, last);
+    }
+    if (!compressed) {
+        Image image(path, Access::read_write);
+        create_snapshot(image, "b", progress);
+        image.reload();
+        resize_image(image, TinyImage::cluster, Shrink::allow, progress);
+        image.reload();
+        return_refcount_to_one(image, last);
+    }
+    const auto before = unit::file_bytes(path);
+    {
+        Image image(path, Access::read_write);
+        CHECK_THROWS_WITH(delete_snapshot(image, gone, progress), Contains("would be free"));
+    }
+    CHECK(unit::file_bytes(path) == before);
+}
+
+TEST_CASE("tables that are referred to twice are looked at once, and not edited")
+{
+    Scratch scratch;
+    TinyImage tiny;
+    Progress progress;
+    SECTION("a refcount block")
+    {
+        tiny.put(TinyImage::cluster + 8, 2 * TinyImage::cluster);
+    }
+    SECTION("an L2 table")
+    {
+        tiny.header.l1_size = 2;
+        tiny.put(3 * TinyImage::cluster, 4 * TinyImage::cluster);
+        tiny.put(3 * TinyImage::cluster + 8, 4 * TinyImage::cluster);
+        for (std::uint64_t i = 0; i < 3; i++)
+            tiny.set_l2(i, (5 + i) * TinyImage::cluster);
+        for (std::uint64_t i = 4; i < 8; i++)
+            tiny.set_refcount(i, 2);
+        CHECK(checked(tiny).clean());
+        CHECK(checked(tiny).allocated_clusters == 3);
+    }
+    Image image(tiny.save(scratch), Access::read_write);
+    CHECK_THROWS_WITH(create_snapshot(image, "one", progress), Contains("twice"));
+}
+
+TEST_CASE("compressed data in the header is no data")
+{
+    TinyImage tiny;
+    tiny.set_l2(2, flag_compressed | 512);
+    CHECK(checked(tiny).structural == 1);
+}
+
+TEST_CASE("an edit that fails after it has written gives the space back")
+{
+    Scratch scratch;
+    TinyImage tiny;
+    const std::string path = tiny.save(scratch);
+    {
+        Image image(path, Access::read_write);
+        Edit edit(image);
+        edit.write_new(std::vector<std::byte>(20 << 20));
+        CHECK(image.file().size() > (16 << 20));
+    }
+    CHECK(unit::file_bytes(path).size() == 8 * TinyImage::cluster);
 }
 
 TEST_CASE("damaged images end in a report or an error, whatever is done with them")

@@ -165,6 +165,45 @@ test_unreadable_l2() {
 	dmsetup remove errbelow
 }
 
+below_is() { # TARGET ARGUMENT...
+	dmsetup reload errbelow --table "0 $(blockdev --getsz "$ram") $*"
+	dmsetup resume errbelow
+}
+
+# Leaves the device suspended, with sevens that have been written and cannot be mapped on disk.
+fail_suspend() {
+	lb_image "$below" 24M
+	lb_attach "$name" "$below"
+	head -c $((2 * mib)) /dev/zero | tr '\0' '\7' | dd of="$device" bs=64k iflag=fullblock oflag=direct status=none
+	mark_log
+	below_is error
+	dmsetup suspend "$name"
+	below_is linear "$ram" 0
+	must_be_logged "qcow2.*could not write all metadata.*stays in use"
+	must_fail "lock" qemu-img snapshot -c one "$below"
+}
+
+test_failed_suspend() {
+	lb_step "a suspend that cannot write"
+	set_below "$ram"
+	fail_suspend
+	dmsetup resume "$name"
+	must_hold raw "$device" 7 0 $((2 * mib))
+	must_be_mode rw
+	write_4k 600
+	lb_detach "$name"
+	lb_check "$below"
+	must_hold qcow2 "$below" 7 0 $((2 * mib))
+
+	lb_step "a suspend that cannot write, and then no resume"
+	fail_suspend
+	lb_detach "$name"
+	# What is lost leaves leaks at most.
+	qemu-img check -q -r leaks "$below" >/dev/null || lb_fail "more than leaks in $below"
+	lb_check "$below"
+	dmsetup remove errbelow
+}
+
 events() { dmsetup info -c --noheadings -o events "$name" | tr -d ' '; }
 
 # Fills the store, gives space back, and goes on. SPACE is a command that gives it.
@@ -298,6 +337,7 @@ ram=$(lb_ramdisk 96)
 test_hole_in_device
 test_hole_in_file
 test_unreadable_l2
+test_failed_suspend
 test_full_file_system ext4
 test_full_file_system tmpfs
 test_full_device

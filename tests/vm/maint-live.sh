@@ -12,8 +12,9 @@ set -eu -o pipefail
 # shellcheck source=tests/maint/live.sh
 . tests/maint/live.sh
 
-operations=24
-if [ "${LIVEBLK_FULL:-0}" = 1 ]; then operations=100; fi
+growths=5 in_a_row=1
+if [ "${LIVEBLK_FULL:-0}" = 1 ]; then growths=100 in_a_row=6; fi
+grown=0
 mnt=/run/liveblk-live
 pauses=/run/liveblk-pauses
 load=''
@@ -69,6 +70,7 @@ create_kept() { # NAME
 grow() {
 	timed resize "$name" +1M
 	resize2fs "$device" >/run/liveblk-out 2>&1 || { cat /run/liveblk-out >&2; lb_fail "resize2fs"; }
+	grown=$((grown + 1))
 }
 
 # A write of the edit; what comes before are the commit and the suspend.
@@ -79,9 +81,10 @@ find_first_write() {
 }
 
 operate() { # NUMBER
+	local i
 	case $(($1 % 6)) in
 	0 | 3) timed snapshot create "$name" "plain$1"; plain+=("plain$1") ;;
-	1) grow ;;
+	1) for ((i = 0; i < in_a_row; i++)); do grow; done ;;
 	2) if [ $(($1 % 12)) -eq 2 ] || [ ${#kept[@]} -lt 3 ]; then create_kept "kept$1"; else grow; fi ;;
 	4)
 		timed snapshot delete "$device" "${plain[0]}"
@@ -97,13 +100,14 @@ test_under_load() {
 	churn &
 	pids=$!
 	find_first_write
-	for ((n = 0; n < operations; n++)); do
+	for ((n = 0; grown < growths; n++)); do
 		kill -0 "$load" 2>/dev/null || lb_fail "the load has ended"
 		operate "$n"
 	done
 	touch /run/liveblk-stop
 	wait "$load" || lb_fail "fio found wrong data or an error"
 	wait "$pids" || lb_fail "files could not be written"
+	echo "$n operations, grown $grown times, ${#kept[@]} snapshots kept and ${#plain[@]} others"
 	[ "$(dmsetup status "$name" | cut -d' ' -f 9)" = 0 ] || lb_fail "I/O has failed: $(dmsetup status "$name")"
 }
 
@@ -130,14 +134,14 @@ trap on_exit EXIT
 
 lb_load
 mkdir -p "$mnt"
-dir=$(lb_scratch 600 xfs)
+dir=$(lb_scratch 600 ext4)
 image="$dir/disk with a blank.qcow2"
 lb_image "$image" 64M -o cluster_size=16k
 must "$maint" attach "$image" "$name"
 mkfs.ext4 -q -E nodiscard "$device"
 mount "$device" "$mnt"
 
-lb_step "$operations operations under load"
+lb_step "until the device has been grown $growths times under load"
 test_under_load
 
 lb_step "the disk is sound"

@@ -9,21 +9,24 @@
 namespace liveblk::qcow2 {
 namespace {
 
-constexpr std::size_t max_findings = 1000;
 constexpr std::size_t merge_at_least = 1 << 20;
 constexpr std::uint64_t bitmap_entry_reserved = 0xff000000000001fe;
 
-} // namespace
-
-void CheckReport::add(Severity severity, std::string where, std::string what, std::string consequence)
+// A cluster that is in use has an entry of 8 bytes in an L2 table, so its counter takes less than the host has
+// allocated for the image; unless the image is made to take memory. 1 GiB is 32 TiB with clusters of 64 KiB.
+std::uint64_t memory_for_counters(const Image &image)
 {
-    (severity == Severity::leak ? leaks : corruptions)++;
-    if (findings.size() < max_findings)
-        findings.push_back({severity, std::move(where), std::move(what), std::move(consequence)});
+    return std::clamp<std::uint64_t>(image.file().host_bytes(), 128 << 20, 1 << 30);
 }
 
+} // namespace
+
 Checker::Checker(const Image &image, Progress &progress)
-    : image_(image), h_(image.header()), progress_(progress), reader_(image), counters_(image.clusters())
+    : image_(image),
+      h_(image.header()),
+      progress_(progress),
+      reader_(image),
+      counters_(image.clusters(), memory_for_counters(image))
 {
     for (unsigned bit = 0; bit < 64; bit++)
         if (h_.incompatible & ~incompat_known & (1ULL << bit))
@@ -51,37 +54,21 @@ void Checker::count_all_but_refcounts()
     count_tables();
 }
 
-void Checker::structural(std::string where, std::string what, std::string consequence)
-{
-    report_.structural++;
-    report_.add(Severity::corruption, std::move(where), std::move(what), std::move(consequence));
-}
-
-// Counts the clusters of a piece of metadata. False if they are not in the image, or other metadata is in them.
-bool Checker::claim(const std::string &what, std::uint64_t offset, std::uint64_t bytes, std::uint64_t references)
+Checker::Place Checker::take(std::uint64_t offset, std::uint64_t bytes, std::uint64_t references)
 {
     const bool header = offset == 0 && bytes == h_.cluster_size();
-    if (!(header && image_.clusters()) && !image_.holds(offset, bytes)) {
-        structural(fmt::format("{} at {:#x}", what, offset),
-                   "it does not lie on cluster boundaries inside of the image", "what it holds is lost");
-        return false;
-    }
-    const std::uint64_t first = offset >> h_.cluster_bits;
-    const std::uint64_t count = h_.clusters_of(bytes);
-    const bool taken = counters_.add(first, count, references);
-    for (std::uint64_t c = first; c < first + count; c++)
-        counters_.mark_metadata(c);
-    if (taken)
-        structural(fmt::format("{} at {:#x}", what, offset), "it overlaps other metadata",
-                   "one of them has overwritten the other, or will");
-    return !taken;
+    if (!(header && image_.clusters()) && !image_.holds(offset, bytes))
+        return Place::outside;
+    const bool good = counters_.add_metadata(offset >> h_.cluster_bits, h_.clusters_of(bytes), references);
+    return good ? Place::good : Place::overlaps;
 }
 
 void Checker::check_header()
 {
     if (h_.version == 3 && h_.header_length % 8)
-        structural("header", fmt::format("header_length {} is not a multiple of 8", h_.header_length),
-                   "extensions may be misread");
+        structural(
+            "header", [&] { return fmt::format("header_length {} is not a multiple of 8", h_.header_length); },
+            "extensions may be misread");
     report_.total_clusters = h_.clusters_of(h_.size);
 }
 
@@ -122,7 +109,7 @@ void Checker::count_bitmaps()
     for (std::uint32_t i = 0; i < raw.nb_bitmaps.value(); i++) {
         if (count_bitmap(directory, at, i))
             continue;
-        structural(fmt::format("bitmap directory entry {}", i), "it ends past the end of the directory",
+        structural([&] { return fmt::format("bitmap directory entry {}", i); }, "it ends past the end of the directory",
                    "this bitmap and those after it are lost");
         return;
     }
@@ -143,21 +130,21 @@ bool Checker::count_bitmap(std::span<const std::byte> directory, std::uint64_t &
 
 void Checker::count_bitmap_table(std::uint32_t number, std::uint64_t offset, std::uint32_t entries)
 {
+    const auto name = [&] { return fmt::format("table of bitmap {}", number); };
     if (entries > max_bitmap_bytes / h_.cluster_size()) {
-        structural(fmt::format("table of bitmap {}", number), fmt::format("it has {} entries", entries),
-                   "the bitmap cannot be used");
+        structural(
+            name, [&] { return fmt::format("it has {} entries", entries); }, "the bitmap cannot be used");
         return;
     }
-    if (!entries || !claim(fmt::format("table of bitmap {}", number), offset, 8ULL * entries))
+    if (!entries || !claim(name, offset, 8ULL * entries))
         return;
-    const std::vector<std::uint64_t> table = read_table(image_.file(), offset, entries);
-    for (std::size_t i = 0; i < table.size(); i++) {
-        const std::string where = fmt::format("bitmap {} data {}", number, i);
-        if (table[i] & bitmap_entry_reserved)
+    for_each_entry(image_.file(), offset, entries, [&](std::uint64_t i, std::uint64_t entry) {
+        const auto where = [&] { return fmt::format("bitmap {} data {}", number, i); };
+        if (entry & bitmap_entry_reserved)
             structural(where, "reserved bits are set", "the bitmap cannot be used");
-        else if (const std::uint64_t data = table[i] & offset_mask)
+        else if (const std::uint64_t data = entry & offset_mask)
             claim(where, data, h_.cluster_size());
-    }
+    });
 }
 
 void Checker::use_l1(const std::string &whose, std::uint64_t offset, std::uint64_t entries)
@@ -165,22 +152,20 @@ void Checker::use_l1(const std::string &whose, std::uint64_t offset, std::uint64
     if (!entries)
         return;
     if (entries * 8 > max_l1_bytes) {
-        structural(whose, fmt::format("it has {} entries", entries), "what it maps is lost");
+        structural(
+            whose, [&] { return fmt::format("it has {} entries", entries); }, "what it maps is lost");
         return;
     }
-    // One that overlaps another is not followed: many of them could take any time.
     if (!claim(whose, offset, entries * 8))
         return;
-    const std::vector<std::uint64_t> l1 = read_table(image_.file(), offset, entries);
-    for (std::size_t i = 0; i < l1.size(); i++) {
-        if (!l1[i])
-            continue;
-        if (reader_.valid(l1[i]))
-            tables_.push_back({l1[i] & offset_mask, 1});
+    for_each_entry(image_.file(), offset, entries, [&](std::uint64_t i, std::uint64_t entry) {
+        if (reader_.valid(entry))
+            tables_.push_back({entry & offset_mask, 1});
         else
-            structural(fmt::format("{} entry {}", whose, i), fmt::format("{:#x} is no L2 table of this image", l1[i]),
+            structural([&] { return fmt::format("{} entry {}", whose, i); },
+                       [&] { return fmt::format("{:#x} is no L2 table of this image", entry); },
                        "what it maps is lost");
-    }
+    });
     if (tables_.size() > 2 * merged_ + merge_at_least)
         merge_tables();
 }
@@ -202,20 +187,20 @@ void Checker::merge_tables()
 void Checker::count_tables()
 {
     merge_tables();
+    to_check_.assign(tables_.size(), false);
     // First all tables, so that data that lies in one is noticed.
-    std::vector<TableUse> sound;
-    for (const TableUse &use : tables_)
-        if (claim("L2 table", use.offset, h_.cluster_size(), use.references))
-            sound.push_back(use);
-    progress_.begin("count references", sound.size());
-    std::vector<std::uint64_t> offsets;
-    std::transform(sound.begin(), sound.end(), std::back_inserter(offsets), [](const auto &u) { return u.offset; });
-    for (std::size_t i = 0; i < sound.size(); i++) {
-        progress_.advance();
-        if (image_.file().is_hole(sound[i].offset, h_.cluster_size()))
+    std::uint64_t sound = 0;
+    for (std::size_t i = 0; i < tables_.size(); i++)
+        sound += to_check_[i] = claim("L2 table", tables_[i].offset, h_.cluster_size(), tables_[i].references);
+    progress_.begin("count references", sound);
+    for (std::size_t i = 0; i < tables_.size(); i++) {
+        if (!to_check_[i])
             continue;
-        reader_.prefetch(offsets, i);
-        count_table(sound[i]);
+        progress_.advance();
+        if (image_.file().is_hole(tables_[i].offset, h_.cluster_size()))
+            continue;
+        reader_.prefetch(i, tables_.size(), [&](std::size_t n) { return to_check_[n] ? tables_[n].offset : 0; });
+        count_table(tables_[i]);
     }
     progress_.end();
 }
@@ -224,19 +209,25 @@ void Checker::count_table(const TableUse &use)
 {
     const auto words = reader_.read(use.offset);
     const auto where = [&] { return fmt::format("L2 table at {:#x}", use.offset); };
+    const auto entry = [&](std::size_t i) {
+        return [&use, i] { return fmt::format("L2 table at {:#x} entry {}", use.offset, i); };
+    };
     for_each_run(
         reader_.format(), words,
         [&](std::uint64_t first, std::uint64_t count) {
             if (counters_.add(first, count, use.references))
-                structural(where(),
-                           fmt::format("data at {:#x} to {:#x} overlaps metadata", first << h_.cluster_bits,
-                                       (first + count) << h_.cluster_bits),
-                           "writing there destroys the metadata");
+                structural(
+                    where,
+                    [&] {
+                        return fmt::format("data at {:#x} to {:#x} overlaps metadata", first << h_.cluster_bits,
+                                           (first + count) << h_.cluster_bits);
+                    },
+                    "writing there destroys the metadata");
         },
         [&](std::size_t i) {
-            structural(fmt::format("{} entry {}", where(), i),
-                       fmt::format("{:#x} is not valid", words[i * reader_.format().stride()]),
-                       "the cluster cannot be read");
+            structural(
+                entry(i), [&] { return fmt::format("{:#x} is not valid", words[i * reader_.format().stride()]); },
+                "the cluster cannot be read");
         });
     if (!reader_.format().extended())
         return;
@@ -244,8 +235,9 @@ void Checker::count_table(const TableUse &use)
         const std::uint64_t bits = words[i + 1];
         const bool compressed = words[i] & flag_compressed;
         if ((compressed && bits) || (static_cast<std::uint32_t>(bits) & static_cast<std::uint32_t>(bits >> 32)))
-            structural(fmt::format("{} entry {}", where(), i / 2),
-                       fmt::format("subcluster bitmap {:#x} is not valid", bits), "the cluster cannot be read");
+            structural(
+                entry(i / 2), [&] { return fmt::format("subcluster bitmap {:#x} is not valid", bits); },
+                "the cluster cannot be read");
     }
 }
 

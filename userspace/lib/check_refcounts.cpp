@@ -10,6 +10,8 @@ namespace liveblk::qcow2 {
 namespace {
 
 constexpr std::uint64_t compare_chunk = 256;
+// In the place of a block's offset: its refcounts are not known.
+constexpr std::uint64_t unreadable = UINT64_MAX;
 
 // Whether a chunk of 16-bit refcounts is what was counted, without a look at single clusters.
 bool same(const std::byte *refcounts, const std::uint16_t *slots, std::uint64_t count)
@@ -27,64 +29,66 @@ bool same(const std::byte *refcounts, const std::uint16_t *slots, std::uint64_t 
 
 void Checker::count_refcount_structure()
 {
+    const std::uint64_t before = report_.structural;
     const std::uint64_t bytes = std::uint64_t{h_.reftable_clusters} << h_.cluster_bits;
-    if (!claim("refcount table", h_.reftable_offset, bytes)) {
-        refcounts_readable_ = image_.holds(h_.reftable_offset, bytes);
-        report_.refcount_corruptions++;
-        report_.structural--;
-        if (!refcounts_readable_)
-            return;
+    const bool readable = claim("refcount table", h_.reftable_offset, bytes);
+    if (readable) {
+        blocks_.resize(bytes / 8);
+        for_each_entry(image_.file(), h_.reftable_offset, bytes / 8, [&](std::uint64_t i, std::uint64_t entry) {
+            const auto name = [&] { return fmt::format("refcount block {}", i); };
+            blocks_[i] = unreadable;
+            if (entry & reftable_reserved)
+                structural(
+                    name, [&] { return fmt::format("reserved bits of {:#x} are set", entry); }, "refcounts are lost");
+            else if (claim(name, entry, h_.cluster_size()))
+                blocks_[i] = entry;
+        });
     }
-    const std::vector<std::uint64_t> table = read_table(image_.file(), h_.reftable_offset, bytes / 8);
-    for (std::size_t i = 0; i < table.size(); i++) {
-        if (!table[i])
-            continue;
-        const std::string what = fmt::format("refcount block {}", i);
-        const std::uint64_t before = report_.structural;
-        if (table[i] & reftable_reserved)
-            structural(what, fmt::format("reserved bits of {:#x} are set", table[i]), "refcounts are lost");
-        else
-            claim(what, table[i], h_.cluster_size());
-        // A repair does without the old refcounts.
-        report_.refcount_corruptions += report_.structural - before;
-        if ((table[i] & reftable_reserved) || !image_.holds(table[i], h_.cluster_size()))
-            refcounts_readable_ = false;
-        report_.structural = before;
-    }
+    // A repair does without the old refcounts, so damage here is not of the structural kind.
+    report_.refcount_corruptions += report_.structural - before;
+    report_.structural = before;
 }
 
 void Checker::compare()
 {
-    if (!refcounts_readable_)
-        return;
-    const std::uint64_t table_bytes = std::uint64_t{h_.reftable_clusters} << h_.cluster_bits;
-    const std::vector<std::uint64_t> table = read_table(image_.file(), h_.reftable_offset, table_bytes / 8);
     const std::uint64_t per_block = h_.cluster_size() * 8 >> h_.refcount_order;
     const std::uint64_t needed = (counters_.clusters() + per_block - 1) / per_block;
-    const std::uint64_t blocks = std::min<std::uint64_t>(needed, table.size());
-    const std::vector<std::byte> zeros(h_.cluster_size());
+    const std::uint64_t blocks = std::min<std::uint64_t>(needed, blocks_.size());
+    if (!blocks)
+        return;
     std::vector<std::byte> block(h_.cluster_size());
     progress_.begin("compare refcounts", blocks);
     for (std::uint64_t i = 0; i < blocks; i++) {
         progress_.advance();
-        if (table[i])
-            image_.file().read(block, table[i]);
-        compare_block(i, table[i] ? block : zeros);
+        if (blocks_[i] == unreadable)
+            continue;
+        if (!blocks_[i] || image_.file().is_hole(blocks_[i], h_.cluster_size())) {
+            compare_zeros(i * per_block, (i + 1) * per_block);
+            continue;
+        }
+        image_.file().read(block, blocks_[i]);
+        compare_block(i, block);
     }
     progress_.end();
-    compare_uncounted(blocks * per_block);
+    // Behind the refcount table all refcounts are 0.
+    compare_zeros(blocks * per_block, counters_.clusters());
 }
 
-// Behind the refcount table all refcounts are 0.
-void Checker::compare_uncounted(std::uint64_t cluster)
+// In a time that what is in use there determines, and not how much there is.
+void Checker::compare_zeros(std::uint64_t cluster, std::uint64_t end)
 {
-    while (cluster < counters_.clusters()) {
-        const std::uint64_t end =
-            std::min(counters_.clusters(), (cluster / Counters::page_size + 1) * Counters::page_size);
-        if (counters_.page_if_any(cluster / Counters::page_size))
-            for (std::uint64_t c = cluster; c < end; c++)
+    end = std::min(end, counters_.clusters());
+    while (cluster < end) {
+        const std::uint64_t page_end = std::min(end, (cluster / Counters::page_size + 1) * Counters::page_size);
+        if (counters_.page_if_any(cluster / Counters::page_size)) {
+            for (std::uint64_t c = cluster; c < page_end; c++) {
+                if (!counters_.get(c))
+                    continue;
                 compare_cluster(c, 0);
-        cluster = end;
+                report_.image_end_offset = (c + 1) << h_.cluster_bits;
+            }
+        }
+        cluster = page_end;
     }
 }
 
@@ -116,8 +120,10 @@ void Checker::compare_cluster(std::uint64_t cluster, std::uint64_t refcount)
     const std::uint64_t counted = counters_.get(cluster);
     if (counted == refcount)
         return;
-    const std::string where = fmt::format("cluster at {:#x}", cluster << h_.cluster_bits);
-    const std::string what = fmt::format("refcount {}, but {} references", refcount, counted);
+    if ((refcount == 1) != (counted == 1))
+        counters_.mark_differs(cluster);
+    const auto where = [&] { return fmt::format("cluster at {:#x}", cluster << h_.cluster_bits); };
+    const auto what = [&] { return fmt::format("refcount {}, but {} references", refcount, counted); };
     if (refcount > counted) {
         report_.add(Severity::leak, where, what, "its space cannot be used");
         return;
@@ -128,9 +134,8 @@ void Checker::compare_cluster(std::uint64_t cluster, std::uint64_t refcount)
 
 void Checker::check_active()
 {
-    if (!refcounts_readable_ || !image_.holds(h_.l1_offset, 8ULL * h_.l1_size))
+    if (blocks_.empty() || !image_.holds(h_.l1_offset, 8ULL * h_.l1_size))
         return;
-    Refcounts refcounts(image_, Refcounts::Start::from_image);
     const std::vector<std::uint64_t> l1 = image_.read_active_l1();
     progress_.begin("check flags", l1.size());
     for (std::size_t i = 0; i < l1.size(); i++) {
@@ -138,27 +143,43 @@ void Checker::check_active()
         if (!l1[i] || !reader_.valid(l1[i]))
             continue;
         const std::uint64_t table = l1[i] & offset_mask;
-        check_table_flag(refcounts, i, l1[i]);
-        if (image_.file().is_hole(table, h_.cluster_size()))
+        check_table_flag(i, l1[i]);
+        if (!to_be_checked(table) || image_.file().is_hole(table, h_.cluster_size()))
             continue;
         reader_.prefetch(l1, i);
-        check_active_table(refcounts, table, reader_.read(table));
+        check_active_table(table, reader_.read(table));
     }
     progress_.end();
 }
 
-void Checker::check_table_flag(Refcounts &refcounts, std::size_t index, std::uint64_t entry)
+// Each is looked at once, however many entries refer to it.
+bool Checker::to_be_checked(std::uint64_t table)
 {
-    const std::uint64_t refcount = refcounts.get((entry & offset_mask) >> h_.cluster_bits);
+    const auto it = std::lower_bound(tables_.begin(), tables_.end(), table,
+                                     [](const TableUse &use, std::uint64_t offset) { return use.offset < offset; });
+    if (it == tables_.end() || it->offset != table)
+        return false;
+    const auto index = static_cast<std::size_t>(it - tables_.begin());
+    const bool first = to_check_[index];
+    to_check_[index] = false;
+    return first;
+}
+
+void Checker::check_table_flag(std::size_t index, std::uint64_t entry)
+{
+    const bool one = counters_.refcount_is_one((entry & offset_mask) >> h_.cluster_bits);
     const bool copied = entry & flag_copied;
-    if ((refcount == 1) != copied)
+    if (one != copied)
         report_.add(
-            Severity::corruption, fmt::format("active L1 entry {}", index),
-            fmt::format("its COPIED flag is {}, but the L2 table's refcount is {}", copied ? "set" : "clear", refcount),
+            Severity::corruption, [&] { return fmt::format("active L1 entry {}", index); },
+            [&] {
+                return fmt::format("its COPIED flag is {}, but the L2 table's refcount is {}", copied ? "set" : "clear",
+                                   copied ? "not 1" : "1");
+            },
             copied ? "a snapshot's mappings will change with the disk's" : "the table is copied without need");
 }
 
-void Checker::check_active_table(Refcounts &refcounts, std::uint64_t table, std::span<const std::uint64_t> words)
+void Checker::check_active_table(std::uint64_t table, std::span<const std::uint64_t> words)
 {
     const L2Format &format = reader_.format();
     Run run;
@@ -166,7 +187,7 @@ void Checker::check_active_table(Refcounts &refcounts, std::uint64_t table, std:
     std::size_t begin = 0;
     const auto flush = [&] {
         if (run.count)
-            check_run(refcounts, table, begin, run, copied);
+            check_run(table, begin, run, copied);
         run.count = 0;
     };
     for (std::size_t i = 0; i < words.size(); i += format.stride()) {
@@ -195,28 +216,33 @@ void Checker::check_active_table(Refcounts &refcounts, std::uint64_t table, std:
         report_.allocated_clusters++;
         report_.fragmented_clusters++; // as qemu-img counts them
         if (entry & flag_copied)
-            report_.add(Severity::corruption, fmt::format("L2 table at {:#x} entry {}", table, i / format.stride()),
-                        "the COPIED flag of a compressed cluster is set", "it may be written in place");
+            report_.add(
+                Severity::corruption,
+                [&] { return fmt::format("L2 table at {:#x} entry {}", table, i / format.stride()); },
+                "the COPIED flag of a compressed cluster is set", "it may be written in place");
     }
     flush();
 }
 
-void Checker::check_run(Refcounts &refcounts, std::uint64_t table, std::size_t entry, const Run &run, bool copied)
+void Checker::check_run(std::uint64_t table, std::size_t entry, const Run &run, bool copied)
 {
     report_.allocated_clusters += run.count;
     report_.fragmented_clusters += next_contiguous_ && run.first != next_contiguous_;
     next_contiguous_ = run.first + run.count;
     report_.shared_clusters += copied ? 0 : run.count;
-    if (!reader_.format().data_is_counted() || (copied && refcounts.all_are(run.first, run.count, 1)))
+    if (!reader_.format().data_is_counted() || (copied && counters_.all_are_one(run.first, run.count)))
         return;
     for (std::uint64_t c = 0; c < run.count; c++) {
-        const std::uint64_t refcount = refcounts.get(run.first + c);
-        if ((refcount == 1) == copied)
+        if (counters_.refcount_is_one(run.first + c) == copied)
             continue;
-        report_.add(Severity::corruption, fmt::format("L2 table at {:#x} entry {}", table, entry + c),
-                    fmt::format("its COPIED flag is {}, but the refcount of the cluster at {:#x} is {}",
-                                copied ? "set" : "clear", (run.first + c) << h_.cluster_bits, refcount),
-                    copied ? "a snapshot's data will change with the disk's" : "the cluster is copied without need");
+        report_.add(
+            Severity::corruption, [&] { return fmt::format("L2 table at {:#x} entry {}", table, entry + c); },
+            [&] {
+                return fmt::format("its COPIED flag is {}, but the refcount of the cluster at {:#x} is {}",
+                                   copied ? "set" : "clear", (run.first + c) << h_.cluster_bits,
+                                   copied ? "not 1" : "1");
+            },
+            copied ? "a snapshot's data will change with the disk's" : "the cluster is copied without need");
     }
 }
 

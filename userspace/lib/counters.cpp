@@ -8,13 +8,11 @@
 namespace liveblk::qcow2 {
 namespace {
 
-// 32 TiB with clusters of 64 KiB. More is the work of a hostile image.
-constexpr std::uint64_t max_bytes = 1ULL << 30;
 constexpr std::uint64_t max_pages = 1ULL << 23;
 
 } // namespace
 
-Counters::Counters(std::uint64_t clusters) : clusters_(clusters)
+Counters::Counters(std::uint64_t clusters, std::uint64_t max_bytes) : clusters_(clusters), max_bytes_(max_bytes)
 {
     const std::uint64_t pages = (clusters + page_size - 1) / page_size;
     if (pages > max_pages)
@@ -36,8 +34,9 @@ Counters::Page &Counters::page(std::uint64_t cluster)
     auto &p = pages_[cluster / page_size];
     if (!p) {
         allocated_ += sizeof(Page);
-        if (allocated_ > max_bytes)
-            fail("count references: they are spread so widely that more than 1 GiB of memory would be needed");
+        if (allocated_ > max_bytes_)
+            fail("count references: they are spread so widely that more than {} MiB of memory would be needed",
+                 max_bytes_ >> 20);
         p = std::make_unique<Page>();
     }
     return *p;
@@ -77,6 +76,50 @@ bool Counters::add(std::uint64_t first, std::uint64_t count, std::uint64_t refer
         count -= n;
     }
     return metadata;
+}
+
+bool Counters::all_are_one(std::uint64_t first, std::uint64_t count) const
+{
+    while (count) {
+        const Page *p = page_if_any(first / page_size);
+        if (!p)
+            return false;
+        const std::uint64_t n = std::min(count, page_size - first % page_size);
+        const std::uint16_t *const slots = p->data() + first % page_size;
+        bool one = true;
+        for (std::uint64_t i = 0; i < n; i++)
+            one &= (slots[i] & (full | differs_mark)) == 1;
+        if (!one)
+            return false;
+        first += n;
+        count -= n;
+    }
+    return true;
+}
+
+bool Counters::add_metadata(std::uint64_t first, std::uint64_t count, std::uint64_t references)
+{
+    bool all = true;
+    while (count) {
+        const std::uint64_t n = std::min(count, page_size - first % page_size);
+        std::uint16_t *const slots = page(first).data() + first % page_size;
+        std::uint16_t marks = metadata_mark;
+        for (std::uint64_t i = 0; i < n; i++)
+            marks &= slots[i];
+        all &= marks == 0;
+        // Tables that lie upon one another are not to take their product in time.
+        for (std::uint64_t i = 0; !marks && i < n; i++) {
+            if (slots[i] & metadata_mark) {
+                all = false;
+                continue;
+            }
+            add_slowly(first + i, references);
+            slots[i] |= metadata_mark;
+        }
+        first += n;
+        count -= n;
+    }
+    return all;
 }
 
 } // namespace liveblk::qcow2

@@ -22,19 +22,18 @@ namespace {
 constexpr int level_mask = 7;
 constexpr int level_error = 3;
 
-std::string last_error;
+// Not a string: C code calls this, through which nothing may be thrown.
+std::array<char, 256> last_error = {};
 
 // Without it libdevmapper writes to standard error.
 void log_line(int level, const char *, int, int, const char *format, ...)
 {
     if ((level & level_mask) > level_error)
         return;
-    std::array<char, 256> text;
     std::va_list arguments;
     va_start(arguments, format);
-    std::vsnprintf(text.data(), text.size(), format, arguments);
+    std::vsnprintf(last_error.data(), last_error.size(), format, arguments);
     va_end(arguments);
-    last_error = text.data();
 }
 
 class Task {
@@ -70,12 +69,12 @@ public:
         const int number = task_ ? dm_task_get_errno(get()) : 0;
         if (number)
             fail_errno(what, number);
-        fail("{}: {}", what, last_error.empty() ? "libdevmapper does not say why" : last_error);
+        fail("{}: {}", what, last_error[0] ? last_error.data() : "libdevmapper does not say why");
     }
 
     bool run() const
     {
-        last_error.clear();
+        last_error[0] = '\0';
         return dm_task_run(get());
     }
     void run(const std::string &what) const { require(run(), what); }
@@ -138,6 +137,10 @@ std::optional<Found> look_for(const Task &task)
 std::optional<Found> look_for(const std::string &name_or_path)
 {
     const std::string folder = std::string(dm_dir()) + "/";
+    // Not as a file: the working directory may lie on the device, which may be suspended.
+    if (name_or_path.find('/') == std::string::npos && !name_or_path.empty())
+        if (auto found = look_for(Task(DM_DEVICE_INFO, name_or_path)))
+            return found;
     struct stat st;
     if (::stat(name_or_path.c_str(), &st) == 0 && S_ISBLK(st.st_mode))
         return look_for(Task(DM_DEVICE_INFO, ::major(st.st_rdev), ::minor(st.st_rdev)));
@@ -286,16 +289,21 @@ void Device::suspend() const
     task.require(false, what);
 }
 
-int Device::try_resume(UdevWork &work) const
+int Device::try_resume(UdevWork &work) const noexcept
 {
-    const Task task(DM_DEVICE_RESUME, major_, minor_);
-    std::uint32_t cookie = 0;
-    task.with_udev(cookie, fmt::format("resume '{}'", name_));
-    work = UdevWork(cookie);
-    if (task.run())
-        return 0;
-    const int number = dm_task_get_errno(task.get());
-    return number ? number : EIO;
+    try {
+        const Task task(DM_DEVICE_RESUME, major_, minor_);
+        std::uint32_t cookie = 0;
+        // That udev cannot be waited for keeps nothing suspended.
+        if (dm_task_set_cookie(task.get(), &cookie, 0))
+            work = UdevWork(cookie);
+        if (task.run())
+            return 0;
+        const int number = dm_task_get_errno(task.get());
+        return number ? number : EIO;
+    } catch (const std::exception &) {
+        return ENOMEM;
+    }
 }
 
 void Device::load(const Target &target, bool read_only) const
@@ -317,6 +325,8 @@ void Device::remove() const
 {
     const std::string what = fmt::format("remove the device '{}'", name_);
     const Task task(DM_DEVICE_REMOVE, name_);
+    // What udev looks at is in use for a moment.
+    task.require(dm_task_retry_remove(task.get()), what);
     std::uint32_t cookie = 0;
     task.with_udev(cookie, what);
     const UdevWork work(cookie);

@@ -73,7 +73,7 @@ public:
     // Freezes the file system on it and waits for all I/O. Throws Interrupted if a signal came first.
     void suspend() const;
     // Makes the inactive table live if there is one. Returns 0 or the error number.
-    int try_resume(UdevWork &work) const;
+    int try_resume(UdevWork &work) const noexcept;
     // The same, in place of an inactive table that is there already. No backslashes either.
     void load(const Target &target, bool read_only) const;
     void clear() const;

@@ -16,6 +16,7 @@ struct Qcow2Table {
     std::string image;         // its path, without the backslashes of a table
     std::vector<std::string> arguments;
 
+    bool operator==(const Qcow2Table &) const = default;
     bool read_only() const { return has("read_only"); }
     bool has(std::string_view argument) const;
     // With the image as a descriptor: libdevmapper doubles backslashes, so that no path with a blank can be passed.

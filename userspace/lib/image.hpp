@@ -5,6 +5,7 @@
 #include "image_file.hpp"
 #include "snapshot_table.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -46,5 +47,26 @@ private:
 
 // A table of 64-bit entries, in native order.
 std::vector<std::uint64_t> read_table(const ImageFile &file, std::uint64_t offset, std::uint64_t entries);
+
+// Calls fn(index, entry) for all entries but those of 0. Takes no memory for the table, and no time for holes in it: a
+// small file may claim any number of large tables.
+template <typename Fn>
+void for_each_entry(const ImageFile &file, std::uint64_t offset, std::uint64_t entries, Fn fn)
+{
+    constexpr std::uint64_t at_once = 8192;
+    const std::uint64_t end = offset + entries * 8;
+    for (std::uint64_t at = offset; (at = file.next_data(at, end)) < end;) {
+        at = at / 8 * 8;
+        const std::uint64_t data_end = std::max(file.next_hole(at, end), at + 8);
+        while (at < data_end) {
+            const std::uint64_t count = std::min(at_once, (data_end - at + 7) / 8);
+            const std::vector<std::uint64_t> part = read_table(file, at, count);
+            for (std::uint64_t i = 0; i < count; i++)
+                if (part[i])
+                    fn((at - offset) / 8 + i, part[i]);
+            at += count * 8;
+        }
+    }
+}
 
 } // namespace liveblk::qcow2

@@ -28,10 +28,18 @@ struct stat status_of(int fd, const std::string &path)
 
 UniqueFd open_image_file(const std::string &path, bool writable)
 {
-    // Without O_NONBLOCK a named pipe would hang here.
-    UniqueFd fd(::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK));
+    // An image may name any file as its backing file: opening a watchdog, a tape or a pipe does something already.
+    const std::string what = fmt::format("open '{}' for {}", path, writable ? "writing" : "reading");
+    const UniqueFd place(::open(path.c_str(), O_PATH | O_CLOEXEC));
+    if (!place)
+        fail_errno(what);
+    const struct stat st = status_of(place.get(), path);
+    if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
+        fail("open '{}': neither a regular file nor a block device", path);
+    UniqueFd fd(::open(fmt::format("/proc/self/fd/{}", place.get()).c_str(),
+                       (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK));
     if (!fd)
-        fail_errno(fmt::format("open '{}' for {}", path, writable ? "writing" : "reading"));
+        fail_errno(what);
     return fd;
 }
 
@@ -80,12 +88,22 @@ void ImageFile::read(std::span<std::byte> bytes, std::uint64_t offset) const
     }
 }
 
-bool ImageFile::is_hole(std::uint64_t offset, std::uint64_t length) const
+std::uint64_t ImageFile::next_data(std::uint64_t offset, std::uint64_t end) const
 {
     if (block_device_)
-        return false;
+        return offset;
     const off_t data = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
-    return data < 0 ? errno == ENXIO : static_cast<std::uint64_t>(data) >= offset + length;
+    if (data < 0)
+        return errno == ENXIO ? end : offset;
+    return std::min(static_cast<std::uint64_t>(data), end);
+}
+
+std::uint64_t ImageFile::next_hole(std::uint64_t offset, std::uint64_t end) const
+{
+    if (block_device_)
+        return end;
+    const off_t hole = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_HOLE);
+    return hole < 0 ? end : std::min(static_cast<std::uint64_t>(hole), end);
 }
 
 void ImageFile::prefetch(std::uint64_t offset, std::uint64_t length) const

@@ -35,8 +35,14 @@ public:
 
     // The file may end inside its last cluster; what is missing reads as zeros.
     void read(std::span<std::byte> bytes, std::uint64_t offset) const;
-    // Whether the host has nothing allocated there, so that it reads as zeros.
-    bool is_hole(std::uint64_t offset, std::uint64_t length) const;
+    // Where from offset on, and before end, the host has something allocated; end if nothing. The rest reads as zeros.
+    std::uint64_t next_data(std::uint64_t offset, std::uint64_t end) const;
+    // Where from offset on that ends.
+    std::uint64_t next_hole(std::uint64_t offset, std::uint64_t end) const;
+    bool is_hole(std::uint64_t offset, std::uint64_t length) const
+    {
+        return next_data(offset, offset + length) == offset + length;
+    }
     void prefetch(std::uint64_t offset, std::uint64_t length) const;
 
     void write(std::span<const std::byte> bytes, std::uint64_t offset);

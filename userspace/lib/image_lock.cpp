@@ -4,6 +4,7 @@
 #include "image_lock.hpp"
 
 #include "error.hpp"
+#include "header.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -66,7 +67,7 @@ std::string command_of(const std::filesystem::path &process)
     std::ifstream file(process / "comm");
     std::string name;
     std::getline(file, name);
-    return name;
+    return printable(name);
 }
 
 bool holds_lock(const std::filesystem::path &process, const std::string &inode)
@@ -81,14 +82,7 @@ bool holds_lock(const std::filesystem::path &process, const std::string &inode)
     return false;
 }
 
-[[noreturn]] void refuse(int fd, const std::string &path, const char *permission)
-{
-    throw ImageInUse(path, fmt::format("lock '{}' for \"{}\"", path, permission), lock_holders(fd));
-}
-
-} // namespace
-
-std::string lock_holders(int fd)
+std::string holders(int fd)
 {
     struct stat st;
     if (::fstat(fd, &st) < 0)
@@ -105,6 +99,23 @@ std::string lock_holders(int fd)
         names += fmt::format("{}{} (process {})", names.empty() ? "" : ", ", command_of(entry.path()), pid);
     }
     return names;
+}
+
+[[noreturn]] void refuse(int fd, const std::string &path, const char *permission)
+{
+    throw ImageInUse(path, fmt::format("lock '{}' for \"{}\"", path, permission), lock_holders(fd));
+}
+
+} // namespace
+
+// Processes come and go while they are looked at, and what is not found out is no reason to say nothing.
+std::string lock_holders(int fd)
+{
+    try {
+        return holders(fd);
+    } catch (const std::exception &) {
+        return {};
+    }
 }
 
 bool image_is_locked(int fd, const std::string &path)

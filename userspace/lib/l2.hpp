@@ -75,7 +75,9 @@ private:
     }
     bool compressed_fits(std::uint64_t entry) const
     {
-        return !data_file_ && compressed_offset(entry) < file_limit_ && compressed_end(entry) <= file_limit_;
+        // Never in the header, which an edit would free with the data.
+        return !data_file_ && compressed_offset(entry) >= 1ULL << cluster_bits_ &&
+               compressed_offset(entry) < file_limit_ && compressed_end(entry) <= file_limit_;
     }
 
     unsigned cluster_bits_;

@@ -6,11 +6,6 @@
 #include <algorithm>
 
 namespace liveblk::qcow2 {
-namespace {
-
-constexpr std::size_t tables_ahead = 64;
-
-} // namespace
 
 L2Reader::L2Reader(const Image &image)
     : image_(image), format_(image.header(), image.limit()), words_(image.header().cluster_size() / 8)
@@ -30,19 +25,6 @@ std::span<std::uint64_t> L2Reader::read(std::uint64_t offset)
     return words_;
 }
 
-void L2Reader::prefetch(std::span<const std::uint64_t> l1, std::size_t index)
-{
-    if (index == 0)
-        prefetched_ = 0;
-    if (index < prefetched_)
-        return;
-    const std::size_t end = std::min(l1.size(), index + tables_ahead);
-    for (std::size_t i = index; i < end; i++)
-        if (l1[i] && valid(l1[i]))
-            image_.file().prefetch(l1[i] & offset_mask, image_.header().cluster_size());
-    prefetched_ = end;
-}
-
 L2Tables::L2Tables(Edit &edit, Progress &progress) : edit_(edit), progress_(progress), reader_(edit.image()) {}
 
 void L2Tables::refuse(const std::string &what) const
@@ -50,9 +32,23 @@ void L2Tables::refuse(const std::string &what) const
     fail("edit '{}': {}; run 'check' to see what is wrong", edit_.image().path(), what);
 }
 
+// No program makes such an L1 table; one with a table a million times over would take hours.
+void L2Tables::require_distinct(std::span<const std::uint64_t> l1) const
+{
+    std::vector<std::uint64_t> offsets;
+    for (const std::uint64_t entry : l1)
+        if (entry)
+            offsets.push_back(entry & offset_mask);
+    std::sort(offsets.begin(), offsets.end());
+    const auto twice = std::adjacent_find(offsets.begin(), offsets.end());
+    if (twice != offsets.end())
+        refuse(fmt::format("an L1 table refers to the L2 table at {:#x} twice", *twice));
+}
+
 template <typename OnTable>
 void L2Tables::for_each_table(const char *what, std::span<const std::uint64_t> l1, OnTable on_table)
 {
+    require_distinct(l1);
     progress_.begin(what, l1.size());
     for (std::size_t i = 0; i < l1.size(); i++) {
         progress_.advance();
@@ -126,6 +122,70 @@ void L2Tables::drop_references(std::span<const std::uint64_t> l1)
     });
 }
 
+void L2Tables::require_in_use(std::uint64_t table, std::size_t entry, const Run &run)
+{
+    if (!edit_.refcounts().all_in_use(run.first, run.count))
+        refuse(fmt::format("entry {} of the L2 table at {:#x} refers to a cluster that would be free", entry, table));
+}
+
+void L2Tables::require_table_in_use(const std::string &whose, std::uint64_t table)
+{
+    if (!edit_.refcounts().get(table >> edit_.header().cluster_bits))
+        refuse(fmt::format("the L2 table at {:#x} of {} would be free", table, whose));
+}
+
+void L2Tables::require_data_in_use(const std::string &whose, std::uint64_t table, std::span<const std::uint64_t> words)
+{
+    for_each_run(
+        reader_.format(), words,
+        [&](std::uint64_t first, std::uint64_t count) {
+            if (!edit_.refcounts().all_in_use(first, count))
+                refuse(fmt::format("the L2 table at {:#x} of {} refers to a cluster that would be free", table, whose));
+        },
+        [](std::size_t) {});
+}
+
+void L2Tables::require_in_use(const std::string &whose, std::span<const std::uint64_t> l1)
+{
+    progress_.begin("verify", l1.size());
+    for (std::size_t i = 0; i < l1.size(); i++) {
+        progress_.advance();
+        // What cannot be followed is no worse than before. Snapshots share most of their tables.
+        if (!reader_.valid(l1[i]) || !seen_in_use_.insert(l1[i] & offset_mask).second)
+            continue;
+        const std::uint64_t table = l1[i] & offset_mask;
+        require_table_in_use(whose, table);
+        reader_.prefetch(l1, i);
+        require_data_in_use(whose, table, reader_.read(table));
+    }
+    progress_.end();
+}
+
+std::vector<std::uint64_t> L2Tables::l1_in_use(const Snapshot &snapshot)
+{
+    std::vector<std::uint64_t> l1 = edit_.image().read_l1(snapshot);
+    const Header &h = edit_.header();
+    if (!l1.empty() &&
+        !edit_.refcounts().all_in_use(snapshot.l1_offset >> h.cluster_bits, h.clusters_of(l1.size() * 8)))
+        refuse(fmt::format("the L1 table of snapshot {} would be free", printable(snapshot.id)));
+    return l1;
+}
+
+void L2Tables::require_in_use(std::span<const Snapshot> snapshots, std::span<const std::uint64_t> active)
+{
+    require_in_use("the disk", active);
+    for (const Snapshot &s : snapshots)
+        require_in_use(fmt::format("snapshot {}", printable(s.id)), l1_in_use(s));
+}
+
+void L2Tables::require_tables_in_use(std::span<const Snapshot> snapshots)
+{
+    for (const Snapshot &s : snapshots)
+        for (const std::uint64_t entry : l1_in_use(s))
+            if (reader_.valid(entry))
+                require_table_in_use(fmt::format("snapshot {}", printable(s.id)), entry & offset_mask);
+}
+
 bool L2Tables::settle_table(std::uint64_t table, std::span<std::uint64_t> words)
 {
     const L2Format &format = reader_.format();
@@ -136,11 +196,11 @@ bool L2Tables::settle_table(std::uint64_t table, std::span<std::uint64_t> words)
         const ClusterType type = format.type(words[i]);
         std::uint64_t flag = 0;
         if (type == ClusterType::normal || type == ClusterType::zero_allocated) {
-            const std::uint64_t refcount = edit_.refcounts().get(format.cluster(words[i]));
-            if (refcount == 0)
-                refuse(fmt::format("entry {} of the L2 table at {:#x} refers to a cluster that would be free",
-                                   i / format.stride(), table));
-            flag = refcount == 1 ? flag_copied : 0;
+            const Run run = {format.cluster(words[i]), 1};
+            require_in_use(table, i / format.stride(), run);
+            flag = edit_.refcounts().get(run.first) == 1 ? flag_copied : 0;
+        } else if (type == ClusterType::compressed) {
+            require_in_use(table, i / format.stride(), format.compressed_run(words[i]));
         } else if (type == ClusterType::invalid) {
             continue;
         }
@@ -157,6 +217,8 @@ std::vector<std::uint64_t> L2Tables::settle_copied(std::vector<std::uint64_t> l1
     for_each_table("set flags", l1, [&](std::size_t i, std::uint64_t table, std::span<std::uint64_t> words) {
         if (settle_table(table, words))
             table = replace(table, words);
+        else
+            seen_in_use_.insert(table);
         const std::uint64_t refcount = edit_.refcounts().get(table >> edit_.header().cluster_bits);
         if (refcount == 0)
             refuse(fmt::format("the L2 table at {:#x} would be free", table));
@@ -172,7 +234,10 @@ std::vector<std::uint64_t> L2Tables::unmap_from(std::vector<std::uint64_t> l1, s
     const std::size_t within = guest_cluster & (edit_.header().l2_entries() - 1);
     if (first >= l1.size())
         return l1;
-    const std::size_t whole = first + (within != 0);
+    const std::size_t whole = std::min(l1.size(), first + (within != 0));
+    const auto behind = std::span(l1).subspan(whole);
+    drop_references(behind);
+    std::fill(behind.begin(), behind.end(), 0);
     if (whole != first && l1[first]) {
         for_each_table("cut", std::span(l1).subspan(first, 1),
                        [&](std::size_t, std::uint64_t table, std::span<std::uint64_t> words) {
@@ -181,11 +246,10 @@ std::vector<std::uint64_t> L2Tables::unmap_from(std::vector<std::uint64_t> l1, s
                                return;
                            count_data(table, gone, false);
                            std::fill(gone.begin(), gone.end(), 0);
+                           require_data_in_use("the disk", table, words);
                            l1[first] = replace(table, words) | flag_copied;
                        });
     }
-    drop_references(std::span(l1).subspan(std::min(whole, l1.size())));
-    std::fill(l1.begin() + static_cast<std::ptrdiff_t>(std::min(whole, l1.size())), l1.end(), 0);
     return l1;
 }
 

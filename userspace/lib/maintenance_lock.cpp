@@ -10,6 +10,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <thread>
+
 namespace liveblk {
 namespace {
 
@@ -52,6 +54,20 @@ MaintenanceLock::MaintenanceLock(int image_fd, const std::string &path)
                                     holders.empty() ? "another call that has just ended" : holders);
         }
     } while (is_gone(fd_.get()));
+}
+
+MaintenanceLock MaintenanceLock::wait(int image_fd, const std::string &path, std::chrono::milliseconds most)
+{
+    using Clock = std::chrono::steady_clock;
+    for (const auto limit = Clock::now() + most;;) {
+        try {
+            return MaintenanceLock(image_fd, path);
+        } catch (const qcow2::ImageInUse &) {
+            if (Clock::now() > limit)
+                throw;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
 }
 
 MaintenanceLock::~MaintenanceLock()

@@ -3,6 +3,7 @@
 
 #include "unique_fd.hpp"
 
+#include <chrono>
 #include <string>
 
 namespace liveblk {
@@ -15,6 +16,8 @@ class MaintenanceLock {
 public:
     // Throws ImageInUse, with the name of the holder.
     MaintenanceLock(int image_fd, const std::string &path);
+    // The same, when a holder may still be about to end.
+    static MaintenanceLock wait(int image_fd, const std::string &path, std::chrono::milliseconds most);
     MaintenanceLock(const MaintenanceLock &) = delete;
     MaintenanceLock &operator=(const MaintenanceLock &) = delete;
     ~MaintenanceLock();

@@ -10,7 +10,6 @@
 namespace liveblk::qcow2 {
 namespace {
 
-// Free clusters are looked for in so many at the end of the image, then behind it.
 // A damaged or hostile image could ask for any amount.
 constexpr std::uint64_t max_loaded = 4ULL << 30;
 
@@ -43,6 +42,9 @@ Refcounts::Refcounts(const Image &image, Start start)
         cursor_ = clusters;
     }
     blocks_.resize(table_.size());
+    hole_.resize(table_.size());
+    if (start == Start::from_image)
+        look_at_old_blocks();
     // A cluster that is in use may have a refcount of 0 if something went wrong before: nothing in front of the image's
     // end is taken. A device does not end where its image does, and may have no room behind it.
     if (start == Start::from_image && image.file().is_block_device())
@@ -59,6 +61,24 @@ void Refcounts::reserve_old_structure()
     table_.clear();
 }
 
+// Two entries that share a block would each free it for the other. And a hole is not worth the memory.
+void Refcounts::look_at_old_blocks()
+{
+    const Header &h = image_.header();
+    std::vector<std::uint64_t> offsets;
+    for (std::uint64_t i = 0; i < table_.size(); i++) {
+        if (!table_[i] || (table_[i] & reftable_reserved) || !image_.holds(table_[i], h.cluster_size()))
+            continue; // refused when it is needed
+        offsets.push_back(table_[i]);
+        hole_[i] = image_.file().is_hole(table_[i], h.cluster_size());
+    }
+    std::sort(offsets.begin(), offsets.end());
+    const auto twice = std::adjacent_find(offsets.begin(), offsets.end());
+    if (twice != offsets.end())
+        fail("read refcounts of '{}': the refcount table refers to the block at {:#x} twice; see 'check'",
+             image_.path(), *twice);
+}
+
 Refcounts::Block &Refcounts::load_block(std::uint64_t index)
 {
     if (index >= max_reftable_bytes / 8)
@@ -66,6 +86,7 @@ Refcounts::Block &Refcounts::load_block(std::uint64_t index)
     if (index >= blocks_.size()) {
         blocks_.resize(index + 1);
         table_.resize(index + 1);
+        hole_.resize(index + 1);
     }
     if (blocks_[index])
         return *blocks_[index];
@@ -80,7 +101,8 @@ Refcounts::Block &Refcounts::load_block(std::uint64_t index)
             fail("read refcount block {} of '{}': its offset {:#x} is not that of a cluster; "
                  "'check --repair all' counts anew",
                  index, image_.path(), offset);
-        image_.file().read(block->data, offset);
+        if (!hole_[index])
+            image_.file().read(block->data, offset);
     }
     blocks_[index] = std::move(block);
     return *blocks_[index];
@@ -96,36 +118,34 @@ Refcounts::Block &Refcounts::change_block(std::uint64_t index)
 std::uint64_t Refcounts::get(std::uint64_t cluster)
 {
     const std::uint64_t index = cluster >> block_bits_;
-    if (index >= table_.size() || (!table_[index] && !blocks_[index]))
+    if (all_zero(index))
         return 0;
     return refcount_get(load_block(index).data, cluster & (per_block() - 1), order_);
 }
 
-bool Refcounts::all_are(std::uint64_t first, std::uint64_t count, std::uint64_t value)
+bool Refcounts::all_in_use(std::uint64_t first, std::uint64_t count)
 {
     while (count) {
         const std::uint64_t at = first & (per_block() - 1);
         const std::uint64_t n = std::min(count, per_block() - at);
-        const std::uint64_t index = first >> block_bits_;
-        if (index >= table_.size() || (!table_[index] && !blocks_[index])) {
-            if (value)
+        if (all_zero(first >> block_bits_))
+            return false;
+        const auto &data = load_block(first >> block_bits_).data;
+        for (std::uint64_t i = at; i < at + n; i++)
+            if (!refcount_get(data, i, order_))
                 return false;
-        } else {
-            const auto &data = load_block(index).data;
-            bool same = true;
-            if (order_ == 4)
-                for (std::uint64_t i = at; i < at + n; i++)
-                    same &= packed_get<std::uint16_t>(data.data(), i) == value;
-            else
-                for (std::uint64_t i = at; i < at + n && same; i++)
-                    same = refcount_get(data, i, order_) == value;
-            if (!same)
-                return false;
-        }
         first += n;
         count -= n;
     }
     return true;
+}
+
+std::uint64_t Refcounts::zeros_from(std::uint64_t cluster) const
+{
+    const std::uint64_t index = cluster >> block_bits_;
+    if (index >= table_.size())
+        return UINT64_MAX - cluster;
+    return all_zero(index) ? per_block() - (cluster & (per_block() - 1)) : 0;
 }
 
 void Refcounts::set(std::uint64_t cluster, std::uint64_t value)
@@ -307,7 +327,7 @@ std::vector<Run> Refcounts::freed() const
 std::uint64_t Refcounts::end_of_use()
 {
     for (std::uint64_t i = table_.size(); i-- > 0;) {
-        if (!table_[i] && !blocks_[i])
+        if (all_zero(i))
             continue;
         for (std::uint64_t at = per_block(); at-- > 0;)
             if (refcount_get(load_block(i).data, at, order_))

@@ -24,7 +24,10 @@ public:
 
     std::uint64_t max() const { return max_; }
     std::uint64_t get(std::uint64_t cluster);
-    bool all_are(std::uint64_t first, std::uint64_t count, std::uint64_t value);
+    // Whether none of them has a refcount of 0.
+    bool all_in_use(std::uint64_t first, std::uint64_t count);
+    // Clusters up to the next one that may have another refcount than 0, at a low price.
+    std::uint64_t zeros_from(std::uint64_t cluster) const;
     void set(std::uint64_t cluster, std::uint64_t value);
     // One reference more or less to clusters that are in use; throws on a contradiction.
     void increment(std::uint64_t first, std::uint64_t count) { change(first, count, true); }
@@ -50,6 +53,11 @@ private:
     };
 
     std::uint64_t per_block() const { return 1ULL << block_bits_; }
+    void look_at_old_blocks();
+    bool all_zero(std::uint64_t index) const
+    {
+        return index >= table_.size() || (!blocks_[index] && (!table_[index] || hole_[index]));
+    }
     Block &load_block(std::uint64_t index);
     Block &change_block(std::uint64_t index);
     void reserve_old_structure();
@@ -71,6 +79,7 @@ private:
     std::uint64_t loaded_bytes_ = 0;
     bool changed_ = false;
     std::vector<std::uint64_t> table_;    // host offsets of the blocks
+    std::vector<bool> hole_;              // blocks of the old table that take no space on the host
     std::vector<std::uint64_t> reserved_; // clusters of the old structure, only for Start::empty
     std::vector<std::unique_ptr<Block>> blocks_;
     std::uint64_t old_table_cluster_ = 0;

@@ -14,11 +14,17 @@ namespace {
 template <typename Fn>
 void for_each_difference(Refcounts &refcounts, const Counters &counters, Fn fn)
 {
-    for (std::uint64_t c = 0; c < counters.clusters(); c++) {
+    for (std::uint64_t c = 0; c < counters.clusters();) {
+        // A sparse file can have any number of clusters.
+        if (const std::uint64_t nothing = std::min(refcounts.zeros_from(c), counters.zeros_from(c))) {
+            c += std::min(nothing, counters.clusters() - c);
+            continue;
+        }
         const std::uint64_t refcount = refcounts.get(c);
         const std::uint64_t references = counters.get(c);
         if (refcount != references)
             fn(c, refcount, references);
+        c++;
     }
 }
 
@@ -77,9 +83,11 @@ void count_anew(Image &image, Progress &progress)
         return raise_only(image, progress);
     const Counters &counters = checker.counters();
     Edit edit(image, Refcounts::Start::empty);
-    for (std::uint64_t c = 0; c < counters.clusters(); c++)
+    for (std::uint64_t c = 0; c < counters.clusters(); c++) {
+        c += std::min(counters.zeros_from(c), counters.clusters() - 1 - c);
         if (const std::uint64_t references = counters.get(c))
             edit.refcounts().set(c, references);
+    }
     settle_flags(edit, progress);
     edit.commit();
 }
@@ -121,17 +129,18 @@ RepairResult check_and_repair(Image &image, Repair repair, Progress &progress)
     return result;
 }
 
-void make_consistent(Image &image, Progress &progress)
+bool make_consistent(Image &image, Progress &progress)
 {
     if (image.header().incompatible & incompat_corrupt)
         fail("edit '{}': it is marked corrupt; run 'check --repair all' first", image.path());
-    if (!(image.header().incompatible & incompat_dirty))
-        return;
     require_editable(image);
+    if (!(image.header().incompatible & incompat_dirty))
+        return false;
     const RepairResult result = check_and_repair(image, Repair::all, progress);
     if (result.left.corruptions)
         fail("edit '{}': it was not closed cleanly, and {} corruptions could not be repaired; see 'check'",
              image.path(), result.left.corruptions);
+    return true;
 }
 
 } // namespace liveblk::qcow2

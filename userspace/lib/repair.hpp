@@ -2,6 +2,7 @@
 #pragma once
 
 #include "check.hpp"
+#include "error.hpp"
 #include "image.hpp"
 #include "progress.hpp"
 
@@ -18,7 +19,23 @@ struct RepairResult {
 // makes the image usable again: the dirty and the corrupt bit are cleared.
 RepairResult check_and_repair(Image &image, Repair repair, Progress &progress);
 
-// What QEMU does when it opens an image that was not closed cleanly; refuses one that is corrupt.
-void make_consistent(Image &image, Progress &progress);
+// What QEMU does when it opens an image that was not closed cleanly; refuses one that is corrupt. Returns whether there
+// was anything to do.
+bool make_consistent(Image &image, Progress &progress);
+
+// Makes an image consistent and calls edit(), which has nothing to refuse but what only a look at all of the image
+// shows. If it does, the message says that the image was changed nevertheless.
+template <typename EditFunction>
+void edit_consistently(Image &image, Progress &progress, EditFunction edit)
+{
+    const bool repaired = make_consistent(image, progress);
+    try {
+        edit();
+    } catch (const Error &e) {
+        if (repaired)
+            fail("{}; but the image, which had not been closed cleanly, has been repaired", e.what());
+        throw;
+    }
+}
 
 } // namespace liveblk::qcow2

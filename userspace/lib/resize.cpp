@@ -5,6 +5,7 @@
 #include "edit.hpp"
 #include "error.hpp"
 #include "l2_tables.hpp"
+#include "repair.hpp"
 
 #include <algorithm>
 
@@ -64,6 +65,32 @@ void clear_last_cluster(Edit &edit, const std::vector<std::uint64_t> &l1)
     edit.image().file().write(rest, at);
 }
 
+void change_size(Image &image, std::uint64_t size, Progress &progress)
+{
+    const Header &h = image.header();
+    Edit edit(image);
+    L2Tables tables(edit, progress);
+    const std::vector<std::uint64_t> old = image.read_active_l1();
+    // Also when it grows: what lies behind the end, such as the state of a virtual machine, must not come into sight.
+    std::vector<std::uint64_t> l1 = tables.unmap_from(old, h.clusters_of(std::min(size, h.size)));
+    const bool unmapped = !std::equal(old.begin(), old.end(), l1.begin(), l1.end());
+    l1.resize(h.l1_entries_for(size));
+    if (l1 != old) {
+        Header &changed = edit.header();
+        edit.free_structure(h.l1_offset, 8ULL * h.l1_size);
+        changed.l1_offset = edit.write_table(l1);
+        changed.l1_size = static_cast<std::uint32_t>(l1.size());
+    }
+    if (unmapped)
+        tables.require_in_use(image.snapshots().snapshots, l1);
+    if (size > h.size && cuts_inside_cluster(h))
+        clear_last_cluster(edit, old);
+    edit.header().size = size;
+    edit.commit();
+    if (size < h.size)
+        edit.give_back();
+}
+
 } // namespace
 
 void check_resize(const Image &image, std::uint64_t size, Shrink shrink)
@@ -95,24 +122,7 @@ void resize_image(Image &image, std::uint64_t size, Shrink shrink, Progress &pro
     const Header &h = image.header();
     if (size == h.size)
         return;
-    Edit edit(image);
-    L2Tables tables(edit, progress);
-    const std::vector<std::uint64_t> old = image.read_active_l1();
-    if (size > h.size && cuts_inside_cluster(h))
-        clear_last_cluster(edit, old);
-    // Also when it grows: what lies behind the end, such as the state of a virtual machine, must not come into sight.
-    std::vector<std::uint64_t> l1 = tables.unmap_from(old, h.clusters_of(std::min(size, h.size)));
-    l1.resize(h.l1_entries_for(size));
-    if (l1 != old) {
-        Header &changed = edit.header();
-        edit.free_structure(h.l1_offset, 8ULL * h.l1_size);
-        changed.l1_offset = edit.write_table(l1);
-        changed.l1_size = static_cast<std::uint32_t>(l1.size());
-    }
-    edit.header().size = size;
-    edit.commit();
-    if (size < h.size)
-        edit.give_back();
+    edit_consistently(image, progress, [&] { change_size(image, size, progress); });
 }
 
 } // namespace liveblk::qcow2

@@ -4,6 +4,7 @@
 #include "edit.hpp"
 #include "error.hpp"
 #include "l2_tables.hpp"
+#include "repair.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -14,12 +15,30 @@ namespace {
 // What qemu-img keeps of a name.
 constexpr std::size_t max_name = 255;
 
+void require_room(const Image &image, std::size_t snapshots)
+{
+    if (snapshots > max_snapshots)
+        fail("add a snapshot to '{}': {} are the most an image can have", image.path(), max_snapshots);
+}
+
+Snapshot new_snapshot(const std::string &id, const std::string &name, std::uint64_t disk_size)
+{
+    Snapshot s;
+    s.id = id;
+    s.name = name;
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now);
+    s.date_sec = static_cast<std::uint32_t>(seconds.count());
+    s.date_nsec =
+        static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds).count());
+    s.set_extra(disk_size);
+    return s;
+}
+
 void write_snapshots(Edit &edit, const std::vector<Snapshot> &snapshots)
 {
     const SnapshotTable &old = edit.image().snapshots();
     Header &h = edit.header();
-    if (snapshots.size() > max_snapshots)
-        fail("add a snapshot to '{}': {} are the most an image can have", edit.image().path(), max_snapshots);
     const std::vector<std::byte> bytes = serialise(snapshots);
     if (bytes.size() > max_snapshot_table_bytes)
         fail("write the snapshot table of '{}': it would be larger than 64 MiB", edit.image().path());
@@ -56,50 +75,48 @@ std::string create_snapshot(Image &image, const std::string &name, Progress &pro
     check_snapshot_name(image, name);
     if (!image.header().l1_size)
         not_supported("take a snapshot of '{}': it has no L1 table, its size is 0", image.path());
-    Edit edit(image);
-    L2Tables tables(edit, progress);
-    const std::vector<std::uint64_t> l1 = tables.share(image.read_active_l1());
-
-    std::vector<Snapshot> snapshots = image.snapshots().snapshots;
-    Snapshot s;
-    s.id = image.snapshots().next_id();
-    s.name = name;
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now);
-    s.date_sec = static_cast<std::uint32_t>(seconds.count());
-    s.date_nsec =
-        static_cast<std::uint32_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now - seconds).count());
-    s.set_extra(image.header().size);
-    s.l1_offset = edit.write_table(l1);
-    s.l1_size = static_cast<std::uint32_t>(l1.size());
-    snapshots.push_back(std::move(s));
-
-    replace_active_l1(edit, l1);
-    write_snapshots(edit, snapshots);
-    edit.commit();
-    return snapshots.back().id;
+    require_room(image, image.snapshots().snapshots.size() + 1);
+    const std::string id = image.snapshots().next_id();
+    edit_consistently(image, progress, [&] {
+        Edit edit(image);
+        L2Tables tables(edit, progress);
+        const std::vector<std::uint64_t> l1 = tables.share(image.read_active_l1());
+        std::vector<Snapshot> snapshots = image.snapshots().snapshots;
+        tables.require_tables_in_use(snapshots);
+        snapshots.push_back(new_snapshot(id, name, image.header().size));
+        snapshots.back().l1_offset = edit.write_table(l1);
+        snapshots.back().l1_size = static_cast<std::uint32_t>(l1.size());
+        replace_active_l1(edit, l1);
+        write_snapshots(edit, snapshots);
+        edit.commit();
+    });
+    return id;
 }
 
 void delete_snapshot(Image &image, const std::string &id_or_name, Progress &progress)
 {
     const std::size_t index = image.snapshots().find(id_or_name, image.path());
-    std::vector<Snapshot> snapshots = image.snapshots().snapshots;
-    const Snapshot gone = snapshots[index];
-    Edit edit(image);
-    L2Tables tables(edit, progress);
-    tables.drop_references(image.read_l1(gone));
-    edit.free_structure(gone.l1_offset, 8ULL * gone.l1_size);
-    replace_active_l1(edit, tables.settle_copied(image.read_active_l1()));
-    snapshots.erase(snapshots.begin() + static_cast<std::ptrdiff_t>(index));
-    write_snapshots(edit, snapshots);
-    edit.commit();
-    edit.give_back();
+    edit_consistently(image, progress, [&] {
+        std::vector<Snapshot> snapshots = image.snapshots().snapshots;
+        const Snapshot gone = snapshots[index];
+        snapshots.erase(snapshots.begin() + static_cast<std::ptrdiff_t>(index));
+        Edit edit(image);
+        L2Tables tables(edit, progress);
+        tables.drop_references(image.read_l1(gone));
+        edit.free_structure(gone.l1_offset, 8ULL * gone.l1_size);
+        replace_active_l1(edit, tables.settle_copied(image.read_active_l1()));
+        tables.require_in_use(snapshots, {});
+        write_snapshots(edit, snapshots);
+        edit.commit();
+        edit.give_back();
+    });
 }
 
 void revert_to_snapshot(Image &image, const std::string &id_or_name, Progress &progress)
 {
     const Header &h = image.header();
-    const Snapshot &s = image.snapshots().snapshots[image.snapshots().find(id_or_name, image.path())];
+    const std::size_t index = image.snapshots().find(id_or_name, image.path());
+    const Snapshot s = image.snapshots().snapshots[index];
     if ((h.autoclear & autoclear_bitmaps) && h.find(extension_bitmaps))
         not_supported("revert '{}': its persistent bitmaps would be wrong afterwards; remove them first, with "
                       "'qemu-img bitmap --remove'",
@@ -108,27 +125,32 @@ void revert_to_snapshot(Image &image, const std::string &id_or_name, Progress &p
     const std::uint64_t entries = std::max<std::uint64_t>(s.l1_size, h.l1_entries_for(size));
     if (size > (1ULL << 62) || entries * 8 > max_l1_bytes)
         fail("revert '{}' to snapshot {}: its size of {} bytes is not possible", image.path(), printable(s.id), size);
-    Edit edit(image);
-    L2Tables tables(edit, progress);
-    std::vector<std::uint64_t> l1 = image.read_l1(s);
-    tables.drop_references(image.read_active_l1());
-    tables.add_references(l1);
-    l1.resize(entries);
-    replace_active_l1(edit, tables.settle_copied(l1));
-    edit.header().size = size;
-    edit.commit();
-    edit.give_back();
+    edit_consistently(image, progress, [&] {
+        Edit edit(image);
+        L2Tables tables(edit, progress);
+        std::vector<std::uint64_t> l1 = image.read_l1(s);
+        tables.drop_references(image.read_active_l1());
+        tables.add_references(l1);
+        l1.resize(entries);
+        replace_active_l1(edit, tables.settle_copied(l1));
+        tables.require_in_use(image.snapshots().snapshots, {});
+        edit.header().size = size;
+        edit.commit();
+        edit.give_back();
+    });
 }
 
-void rename_snapshot(Image &image, const std::string &id_or_name, const std::string &name)
+void rename_snapshot(Image &image, const std::string &id_or_name, const std::string &name, Progress &progress)
 {
     const std::size_t index = image.snapshots().find(id_or_name, image.path());
     check_snapshot_name(image, name);
-    std::vector<Snapshot> snapshots = image.snapshots().snapshots;
-    snapshots[index].name = name;
-    Edit edit(image);
-    write_snapshots(edit, snapshots);
-    edit.commit();
+    edit_consistently(image, progress, [&] {
+        std::vector<Snapshot> snapshots = image.snapshots().snapshots;
+        snapshots[index].name = name;
+        Edit edit(image);
+        write_snapshots(edit, snapshots);
+        edit.commit();
+    });
 }
 
 } // namespace liveblk::qcow2

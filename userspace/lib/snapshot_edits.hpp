@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Edits of internal snapshots; each is one Edit, all or nothing.
+// Edits of internal snapshots; each is one Edit, all or nothing. An image that was not closed cleanly is repaired
+// first, unless the edit is refused.
 #pragma once
 
 #include "image.hpp"
@@ -16,6 +17,6 @@ std::string create_snapshot(Image &image, const std::string &name, Progress &pro
 void delete_snapshot(Image &image, const std::string &id_or_name, Progress &progress);
 // The active disk becomes what it was; its size too.
 void revert_to_snapshot(Image &image, const std::string &id_or_name, Progress &progress);
-void rename_snapshot(Image &image, const std::string &id_or_name, const std::string &name);
+void rename_snapshot(Image &image, const std::string &id_or_name, const std::string &name, Progress &progress);
 
 } // namespace liveblk::qcow2

@@ -14,9 +14,10 @@ constexpr std::size_t max_layers = 256;
 
 } // namespace
 
-std::vector<Layer> backing_chain(const std::string &path)
+std::vector<Layer> backing_chain(const std::string &path, const std::function<void(const Layer &)> &announce)
 {
     std::vector<Layer> layers = {{path, "qcow2"}};
+    announce(layers.back());
     while (layers.back().format == "qcow2") {
         const std::string above = layers.back().path;
         // Its own lock does not matter here: nothing but the header is read.
@@ -38,6 +39,7 @@ std::vector<Layer> backing_chain(const std::string &path)
         if (error)
             fail("find the backing file '{}' of '{}': {}", shown, above, error.message());
         layers.push_back({next.string(), format});
+        announce(layers.back());
     }
     return layers;
 }

@@ -6,6 +6,7 @@
 #include "repair.hpp"
 #include "target.hpp"
 #include "text.hpp"
+#include "warm.hpp"
 
 #include <fmt/format.h>
 
@@ -71,7 +72,7 @@ void print_as_json(const Checked &checked)
                             {"consequence", f.consequence}});
     json["findings"] = std::move(findings);
     add_pause(json, pause);
-    print_json(json);
+    print_json(std::move(json));
 }
 
 void print_findings(const qcow2::CheckReport &found)
@@ -125,7 +126,10 @@ Checked check_live(const dm::Device &device, const Arguments &args)
 {
     const auto access = args.repair != qcow2::Repair::nothing ? qcow2::Access::read_write : qcow2::Access::read_only;
     qcow2::RepairResult result;
-    const Pause pause = with_suspended(device, access, {}, [&](qcow2::Image &image, Progress &progress) {
+    const Work warm = [](qcow2::Image &image, Progress &) { qcow2::warm_disk(image); };
+    // A repair of everything is what is left for an image that was found corrupt in use.
+    const auto state = args.repair == qcow2::Repair::all ? ImageState::any : ImageState::sound;
+    const Pause pause = with_suspended(device, access, state, warm, [&](qcow2::Image &image, Progress &progress) {
         result = qcow2::check_and_repair(image, args.repair, progress);
     });
     return {read_beside(device), std::move(result), pause};

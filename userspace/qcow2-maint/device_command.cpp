@@ -10,10 +10,12 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
+#include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <thread>
 
 namespace liveblk::maint {
 namespace {
@@ -37,10 +39,11 @@ void refuse_backing(const qcow2::Header &h, const Arguments &args)
                   args.chain ? "" : "; --backing-chain shows all that it needs");
 }
 
-void print_layers(const std::vector<Layer> &layers)
+// At once: what is opened has been printed.
+void print_layer(const Layer &layer)
 {
-    for (const Layer &layer : layers)
-        fmt::print("{:<6} {}\n", layer.format, qcow2::printable(layer.path));
+    fmt::print("{:<6} {}\n", layer.format, qcow2::printable(layer.path));
+    std::fflush(stdout);
 }
 
 nlohmann::ordered_json layers_as_json(const std::vector<Layer> &layers)
@@ -92,18 +95,24 @@ int attach(const Arguments &args)
         fail("attach '{}': {}", args.image, error.message());
     if (dm::Device::find(args.name))
         fail("attach '{}': there is a device '{}' already", args.image, args.name);
+    const auto announce = [&args](const Layer &layer) {
+        if (!args.json)
+            print_layer(layer);
+    };
+    std::vector<Layer> layers = {{path, "qcow2"}};
+    if (args.chain)
+        layers = backing_chain(path, announce);
+    else
+        announce(layers.front());
     // The kernel opens what this stands for, not a path; what is printed is what it opens.
     const UniqueFd fd = qcow2::open_image_file(path, !args.read_only);
+    if (std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd.get()), error) != path)
+        fail("attach '{}': another file has taken the place of '{}'", args.image, path);
     const MaintenanceLock lock(fd.get(), path);
     const qcow2::Header header = qcow2::read_header(
         qcow2::ImageFile(path, args.read_only ? qcow2::Access::read_only : qcow2::Access::read_write,
                          qcow2::open_image_file(fmt::format("/proc/self/fd/{}", fd.get()), !args.read_only)));
-    std::vector<Layer> layers = {{path, "qcow2"}};
-    if (args.chain)
-        layers = backing_chain(path);
-    if (!args.json)
-        print_layers(layers);
-    else if (!header.backing_file.empty())
+    if (args.json && !header.backing_file.empty())
         print_json({{"chain", layers_as_json(layers)}});
     refuse_backing(header, args);
     const std::uint64_t sectors = header.size / qcow2::sector_size;
@@ -121,6 +130,15 @@ std::string image_of(const dm::Device &device)
     return dm::parse_qcow2(info.live_table ? device.table() : device.inactive_table(), device.name()).image;
 }
 
+// Others than udev, which looks at a device whenever somebody has closed it.
+int users_that_stay(const dm::Device &device)
+{
+    int users = 0;
+    for (int tries = 0; tries < 10 && (users = device.info().open_count); tries++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return users;
+}
+
 int detach(const Arguments &args)
 {
     const dm::Device device = require_device(args.name);
@@ -133,7 +151,7 @@ int detach(const Arguments &args)
         fd = qcow2::open_image_file(image, false);
         lock = std::make_unique<MaintenanceLock>(fd.get(), image);
     }
-    if (const int users = device.info().open_count)
+    if (const int users = users_that_stay(device))
         fail("detach '{}': it is in use, {} times: mounted, open, or below another device", device.name(), users);
     device.remove();
     return status_done;

@@ -152,7 +152,7 @@ void print_as_json(const Facts &facts)
         json["usage"] = usage_as_json(*usage);
     if (device)
         json["device"] = facts_as_json(*device);
-    print_json(json);
+    print_json(std::move(json));
 }
 
 void line(const char *name, const std::string &value)

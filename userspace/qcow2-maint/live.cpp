@@ -2,19 +2,23 @@
 #include "live.hpp"
 
 #include "error.hpp"
+#include "guardian.hpp"
 #include "image_lock.hpp"
 #include "maintenance_lock.hpp"
 #include "quiet.hpp"
 #include "resize.hpp"
 #include "signal_shield.hpp"
 
+#include <poll.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <thread>
+#include <utility>
 
 namespace liveblk::maint {
 namespace {
@@ -25,6 +29,8 @@ using Clock = std::chrono::steady_clock;
 // Between our letting go of an image and the device's taking it, a short call of qemu-img may get hold of it.
 constexpr auto patience = 10s;
 constexpr auto between_tries = 20ms;
+// What a guardian needs, when the one that it guards has been killed.
+constexpr auto rescue_time = 5s;
 constexpr int tries = 5;
 constexpr int reads_beside = 50;
 
@@ -43,15 +49,23 @@ bool same_file(const struct stat &a, const struct stat &b)
     return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-// Returns 0 or the number of the last error.
-int resume_patiently(const dm::Device &device, dm::UdevWork &udev)
+// Asked whether to wait on for somebody who has the image; the argument is how long that has been.
+using Wait = std::function<bool(Clock::duration)>;
+
+bool wait_a_while(Clock::duration so_far)
 {
-    const auto limit = Clock::now() + patience;
+    return so_far < patience;
+}
+
+// Returns 0 or the number of the last error.
+int resume_patiently(const dm::Device &device, dm::UdevWork &udev, const Wait &wait)
+{
+    const auto start = Clock::now();
     for (int failed = 0;;) {
         const int number = device.try_resume(udev);
         if (number != EBUSY)
             failed++;
-        if (!number || failed == tries || Clock::now() > limit)
+        if (!number || failed == tries || (number == EBUSY && !wait(Clock::now() - start)))
             return number;
         std::this_thread::sleep_for(between_tries);
     }
@@ -61,9 +75,17 @@ bool may_be_suspended(const dm::Device &device)
 {
     try {
         return device.info().suspended;
-    } catch (const Error &) {
+    } catch (const std::exception &) {
         return true;
     }
+}
+
+// For what lasts, on a terminal that takes it: nothing else may be waited for now.
+void say_if_possible(const std::string &text)
+{
+    pollfd terminal = {.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    if (::isatty(STDERR_FILENO) && ::poll(&terminal, 1, 0) == 1 && (terminal.revents & POLLOUT))
+        (void)!::write(STDERR_FILENO, text.data(), text.size());
 }
 
 std::string left_suspended(const dm::Device &device, int image_fd, int number)
@@ -82,49 +104,55 @@ std::optional<dm::Qcow2Table> table_or_nothing(const std::vector<dm::Target> &ta
     return dm::parse_qcow2(table, name);
 }
 
-// The size of a device is that of its table: sees to it that the next resume is with one that fits the image, whose
-// header has been read. Returns whether that is a new one.
-bool fit_table(const dm::Device &device, std::uint64_t size, int table_fd)
+// Sees to it that the next resume is with a table that fits the image, whose header has been read: the size of a device
+// is that of its table, and an image that needs a repair can only be read. Returns whether that is a new one.
+bool fit_table(const dm::Device &device, const qcow2::Header &header, int table_fd)
 {
-    const std::uint64_t sectors = size / qcow2::sector_size;
     const auto active = table_or_nothing(device.table(), device.name());
     const auto inactive = table_or_nothing(device.inactive_table(), device.name());
-    const dm::Qcow2Table &model = active ? *active : inactive.value();
-    if (inactive && inactive->sectors == sectors && inactive->image == model.image)
+    dm::Qcow2Table wanted = active ? *active : inactive.value();
+    wanted.sectors = header.size / qcow2::sector_size;
+    if ((header.incompatible & (qcow2::incompat_corrupt | qcow2::incompat_dirty)) && !wanted.read_only())
+        wanted.arguments.emplace_back("read_only");
+    if (inactive == wanted)
         return true;
     if (inactive)
         device.clear();
-    if (active && active->sectors == sectors)
+    if (active == wanted)
         return false;
-    device.load(model.with_fd(table_fd, sectors), model.read_only());
+    device.load(wanted.with_fd(table_fd, wanted.sectors), wanted.read_only());
     return true;
 }
 
 // A device with the files of its image open.
 class Session {
 public:
-    Session(const dm::Device &device, qcow2::Access access);
+    Session(const dm::Device &device, qcow2::Access access, ImageState state);
 
     Pause run(const Work &judge, const Work &work);
 
 private:
     void look_first(const Work &judge) const;
+    void require_unchanged(bool suspended) const;
+    qcow2::Image open_image();
     void work_on_image(const Work &work, const SignalShield &shield);
-    void follow_size(qcow2::Image &image, Progress &progress);
-    int back_to_life(dm::UdevWork &udev) const;
+    void follow_header(qcow2::Image &image, Progress &progress);
+    int resume(dm::UdevWork &udev, const Wait &wait) const noexcept;
 
     dm::Device device_;
     dm::Qcow2Table table_;
     qcow2::Access access_;
+    ImageState state_;
     UniqueFd image_fd_; // given to the image, so that its lock goes when that ends
     UniqueFd table_fd_; // for a new table
     MaintenanceLock lock_;
 };
 
-Session::Session(const dm::Device &device, qcow2::Access access)
+Session::Session(const dm::Device &device, qcow2::Access access, ImageState state)
     : device_(device),
       table_(dm::parse_qcow2(device.table(), device.name())),
       access_(access),
+      state_(state),
       image_fd_(qcow2::open_image_file(table_.image, access == qcow2::Access::read_write)),
       table_fd_(qcow2::open_image_file(table_.image, !table_.read_only())),
       lock_(image_fd_.get(), table_.image)
@@ -132,13 +160,36 @@ Session::Session(const dm::Device &device, qcow2::Access access)
     const std::string &name = device_.name();
     // Another call may have changed it until now.
     table_ = dm::parse_qcow2(device_.table(), name);
-    if (device_.info().suspended)
-        fail("suspend '{0}': it is suspended already; 'qcow2-maint resume {0}' resumes it", name);
+    require_unchanged(false);
     if (access == qcow2::Access::read_write && table_.read_only())
         fail("change the image of '{}': it is attached read-only", name);
+    if (access == qcow2::Access::read_write && table_.has("no_lock"))
+        fail("change the image of '{}': it is attached with no_lock, so nothing tells that '{}' is its file", name,
+             table_.image);
     const bool locked = table_.has("no_lock") || qcow2::image_is_locked(image_fd_.get(), table_.image);
     if (!locked || !same_file(identity(image_fd_.get(), table_.image), identity(table_fd_.get(), table_.image)))
         fail("maintain '{}': '{}' is not the file that the device has open", name, table_.image);
+}
+
+// From the look at it until the suspend, and on from there: others may use device-mapper too.
+void Session::require_unchanged(bool suspended) const
+{
+    const std::string &name = device_.name();
+    const dm::Info info = device_.info();
+    if (info.suspended && !suspended)
+        fail("suspend '{0}': it is suspended already; 'qcow2-maint resume {0}' resumes it", name);
+    if (info.suspended != suspended)
+        fail("work on '{}': somebody has resumed it meanwhile", name);
+    if (info.inactive_table)
+        fail("suspend '{0}': somebody has loaded a table for its next resume; 'dmsetup clear {0}' takes that away",
+             name);
+    if (dm::parse_qcow2(device_.table(), name) != table_)
+        fail("suspend '{}': its table has been changed meanwhile", name);
+    const auto status = device_.status();
+    if (!suspended && state_ == ImageState::sound && status.size() == 1 && status[0].params.starts_with("fail "))
+        fail("suspend '{0}': its image was found corrupt in use, and could only be attached read-only afterwards; "
+             "detach it and repair it, or run 'qcow2-maint check --repair all {0}'",
+             name);
 }
 
 void Session::look_first(const Work &judge) const
@@ -150,45 +201,61 @@ void Session::look_first(const Work &judge) const
     judge(image, progress);
 }
 
-void Session::follow_size(qcow2::Image &image, Progress &progress)
+void Session::follow_header(qcow2::Image &image, Progress &progress)
 {
+    const std::uint64_t old_size = table_.sectors * qcow2::sector_size;
     image.reload();
-    if (image.header().size == table_.sectors * qcow2::sector_size)
-        return;
+    const std::uint64_t size = image.header().size;
     try {
-        fit_table(device_, image.header().size, table_fd_.get());
-    } catch (const Error &) {
+        fit_table(device_, image.header(), table_fd_.get());
+    } catch (const Error &e) {
+        if (size == old_size)
+            throw;
         // The old table needs the old size.
-        qcow2::resize_image(image, table_.sectors * qcow2::sector_size, qcow2::Shrink::allow, progress);
+        qcow2::resize_image(image, old_size, qcow2::Shrink::allow, progress);
+        if (size < old_size)
+            fail("{}; it has its old size again, but what lay behind {} bytes is lost", e.what(), size);
         throw;
     }
 }
 
-// After a failure that may have come when the image was changed already.
-int Session::back_to_life(dm::UdevWork &udev) const
+// Also after a failure, which may have come when the image was changed already. Returns 0 or the number of the error.
+int Session::resume(dm::UdevWork &udev, const Wait &wait) const noexcept
 {
     if (!may_be_suspended(device_))
         return 0;
     try {
         const qcow2::ImageFile file(table_.image, qcow2::Access::read_only_shared,
                                     qcow2::open_image_file(fmt::format("/proc/self/fd/{}", table_fd_.get()), false));
-        fit_table(device_, qcow2::read_header(file).size, table_fd_.get());
+        fit_table(device_, qcow2::read_header(file), table_fd_.get());
     } catch (const std::exception &) {
         // What cannot be read or loaded now is said by the resume.
     }
-    return resume_patiently(device_, udev);
+    return resume_patiently(device_, udev, wait);
+}
+
+qcow2::Image Session::open_image()
+{
+    try {
+        return qcow2::Image(qcow2::ImageFile(table_.image, access_, std::move(image_fd_)));
+    } catch (const qcow2::ImageInUse &e) {
+        if (e.holder_is_known())
+            throw;
+        fail("work on '{}': the device could not write all of it and keeps it; the kernel log says why", table_.image);
+    }
 }
 
 void Session::work_on_image(const Work &work, const SignalShield &shield)
 {
     shield.check();
-    qcow2::Image image(qcow2::ImageFile(table_.image, access_, std::move(image_fd_)));
+    require_unchanged(true);
+    qcow2::Image image = open_image();
     Progress breakable([&shield] { shield.check(); });
     work(image, breakable);
     // What the work has done stays done.
     Progress steady([] {});
     if (access_ == qcow2::Access::read_write)
-        follow_size(image, steady);
+        follow_header(image, steady);
 }
 
 Pause Session::run(const Work &judge, const Work &work)
@@ -198,20 +265,42 @@ Pause Session::run(const Work &judge, const Work &work)
     if (!table_.read_only())
         device_.message("commit");
     stay_in_memory();
-    dm::UdevWork udev;
     SignalShield shield;
+    dm::UdevWork udev;
+    const Guardian guardian(
+        [this] {
+            // The lock of the image must not outlive the one who works.
+            image_fd_ = UniqueFd();
+            stay_in_memory();
+        },
+        [this] {
+            dm::UdevWork its_udev;
+            (void)resume(its_udev, [](Clock::duration) { return true; });
+        });
+    bool said = false;
+    const Wait until_signal = [&](Clock::duration so_far) {
+        if (so_far > patience && !std::exchange(said, true))
+            say_if_possible(
+                fmt::format("qcow2-maint: '{}' is suspended until nobody else uses its image\n", device_.name()));
+        return so_far < patience || !shield.interrupted();
+    };
     const auto start = Clock::now();
     try {
+        require_unchanged(false);
         shield.breakable([this] { device_.suspend(); });
         work_on_image(work, shield);
     } catch (const std::exception &e) {
-        if (const int number = back_to_life(udev))
+        if (const int number = resume(udev, until_signal))
             fail("{}; {}", e.what(), left_suspended(device_, table_fd_.get(), number));
         if (shield.interrupted())
             fmt::print(stderr, "qcow2-maint: {}; '{}' goes on\n", e.what(), device_.name());
         throw;
     }
-    if (const int number = resume_patiently(device_, udev))
+    int number = resume_patiently(device_, udev, until_signal);
+    // The new table may have been lost in the attempt.
+    if (number)
+        number = resume(udev, until_signal);
+    if (number)
         throw Error(left_suspended(device_, table_fd_.get(), number));
     const auto end = Clock::now();
     if (shield.interrupted())
@@ -243,9 +332,10 @@ dm::Device require_device(const std::string &name)
     return *device;
 }
 
-Pause with_suspended(const dm::Device &device, qcow2::Access access, const Work &judge, const Work &work)
+Pause with_suspended(const dm::Device &device, qcow2::Access access, ImageState state, const Work &judge,
+                     const Work &work)
 {
-    return Session(device, access).run(judge, work);
+    return Session(device, access, state).run(judge, work);
 }
 
 qcow2::Image read_beside(const dm::Device &device)
@@ -278,19 +368,18 @@ Resumed complete_and_resume(const dm::Device &device)
         fail("resume '{0}': it has no table; 'qcow2-maint detach {0}' removes it", name);
     const dm::Qcow2Table model = active ? *active : *inactive;
     const UniqueFd fd = qcow2::open_image_file(model.image, !model.read_only());
-    const MaintenanceLock lock(fd.get(), model.image);
+    const MaintenanceLock lock = MaintenanceLock::wait(fd.get(), model.image, rescue_time);
     // Whoever had the lock has come to an end.
     const dm::Info info = device.info();
     if (info.live_table && !info.suspended)
         return Resumed::was_not_suspended;
-    std::uint64_t size = 0;
-    {
-        const auto access = model.has("no_lock") ? qcow2::Access::read_only_shared : qcow2::Access::read_only;
-        size = qcow2::read_header(qcow2::ImageFile(model.image, access)).size;
-    }
-    const bool changed = fit_table(device, size, fd.get());
     dm::UdevWork udev;
-    if (const int number = resume_patiently(device, udev))
+    // The module knows the file that it has open; another one may have its name by now.
+    if (!device.try_resume(udev))
+        return info.inactive_table ? Resumed::resumed_with_new_table : Resumed::resumed;
+    const auto access = model.has("no_lock") ? qcow2::Access::read_only_shared : qcow2::Access::read_only;
+    const bool changed = fit_table(device, qcow2::read_header(qcow2::ImageFile(model.image, access)), fd.get());
+    if (const int number = resume_patiently(device, udev, wait_a_while))
         throw Error(left_suspended(device, fd.get(), number));
     return changed ? Resumed::resumed_with_new_table : Resumed::resumed;
 }

@@ -32,10 +32,16 @@ std::optional<dm::Device> find_live(const std::string &argument);
 // The same, and an error if there is none.
 dm::Device require_device(const std::string &name);
 
+// What work can begin with: a device that has found its image corrupt cannot be resumed as it was, if that is not
+// repaired.
+enum class ImageState { sound, any };
+
 // Suspends, works on the image with its lock held, loads a new table if its size has changed, resumes. Before that,
 // what is sure to fail is refused by judge(), which sees the image while it is in use. Signals wait: those that end
-// programs have the work undone, the device resumed, and then their effect.
-Pause with_suspended(const dm::Device &device, qcow2::Access access, const Work &judge, const Work &work);
+// programs have the work undone, the device resumed, and then their effect. If this process dies, another one resumes
+// the device.
+Pause with_suspended(const dm::Device &device, qcow2::Access access, ImageState state, const Work &judge,
+                     const Work &work);
 
 // An image beside its live device, of which the header and the snapshots are those of one moment.
 qcow2::Image read_beside(const dm::Device &device);

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
+#include "error.hpp"
 #include "image_lock.hpp"
 #include "live.hpp"
 
 #include <fmt/format.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <exception>
+#include <new>
+#include <string>
 
 namespace {
 
@@ -19,6 +25,24 @@ int usage(const CLI::App &app, const CLI::ParseError &e)
         return status_done;
     // Of check, 2 says that an image is corrupt.
     return app.got_subcommand("check") ? status_failed : status_usage;
+}
+
+// A file that takes the place of a closed standard stream would get what is printed: it may be the image.
+void open_standard_streams()
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDWR) != fd)
+            ::_exit(status_failed);
+}
+
+// What the command works on, for errors that do not know.
+std::string image_of(const CLI::App &app)
+{
+    const CLI::App *command = &app;
+    while (!command->get_subcommands().empty())
+        command = command->get_subcommands().front();
+    const CLI::Option *image = command->get_option_no_throw("IMAGE");
+    return image && image->count() ? image->as<std::string>() : "the image";
 }
 
 // A live device's lock belongs to no process, but its table names the image.
@@ -35,6 +59,7 @@ std::string with_holder(const liveblk::qcow2::ImageInUse &e)
 
 int main(int argc, char **argv)
 {
+    open_standard_streams();
     CLI::App app{"Maintain a QCOW2 image, also while it is attached: facts, check, repair, snapshots, size",
                  "qcow2-maint"};
     app.footer("Example:\n  qcow2-maint snapshot create vm1 before-upgrade\n\n"
@@ -51,11 +76,17 @@ int main(int argc, char **argv)
     add_resume(app, action);
     try {
         app.parse(argc, argv);
-        return action();
+        const int status = action();
+        if (std::fflush(stdout) != 0 || std::ferror(stdout))
+            liveblk::fail_errno("write to standard output");
+        return status;
     } catch (const CLI::ParseError &e) {
         return usage(app, e);
     } catch (const liveblk::qcow2::ImageInUse &e) {
         fmt::print(stderr, "qcow2-maint: {}\n", with_holder(e));
+        return status_failed;
+    } catch (const std::bad_alloc &) {
+        fmt::print(stderr, "qcow2-maint: work on '{}': there is not enough memory\n", image_of(app));
         return status_failed;
     } catch (const std::exception &e) {
         fmt::print(stderr, "qcow2-maint: {}\n", e.what());

@@ -32,7 +32,7 @@ int resize(const Arguments &args)
     const auto shrink = args.shrink ? qcow2::Shrink::allow : qcow2::Shrink::refuse;
     std::uint64_t size = 0;
     const Work judge = [&](qcow2::Image &image, Progress &) {
-        size = parse_size(args.size, image.header().size);
+        size = parse_size(args.size).from(image.header().size);
         qcow2::check_resize(image, size, shrink);
         if (device)
             refuse_to_shrink_in_use(*device, image.header().size, size);
@@ -56,6 +56,7 @@ void add_resize(CLI::App &app, Action &action)
     resize_app
         ->add_option("SIZE", args->size,
                      "in bytes or with a suffix K, M, G, T, P, E; +N and -N are from the present size on")
+        ->check(why_no_size)
         ->required();
     resize_app->add_flag("--shrink", args->shrink, "allow a smaller size; what lies behind it is lost");
     resize_app->add_flag("--json", args->json, "print the new size as JSON");

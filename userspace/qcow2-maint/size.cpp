@@ -25,25 +25,41 @@ unsigned shift_of(const std::string &whole, std::string_view suffix)
 
 } // namespace
 
-std::uint64_t parse_size(const std::string &text, std::uint64_t current)
+std::uint64_t Size::from(std::uint64_t present) const
 {
-    const char sign = text.empty() ? '\0' : text[0];
-    const bool relative = sign == '+' || sign == '-';
+    if (sign == '-' && bytes >= present)
+        fail("take {} bytes from a size of {}: nothing would be left", bytes, present);
+    if (sign == '\0')
+        return bytes;
+    return sign == '+' ? present + bytes : present - bytes;
+}
+
+Size parse_size(const std::string &text)
+{
+    Size size;
+    const bool relative = text.starts_with('+') || text.starts_with('-');
+    if (relative)
+        size.sign = text[0];
     const char *begin = text.data() + (relative ? 1 : 0);
     const char *end = text.data() + text.size();
-    std::uint64_t value = 0;
-    const auto parsed = std::from_chars(begin, end, value);
-    if (parsed.ec != std::errc())
+    const auto parsed = std::from_chars(begin, end, size.bytes);
+    if (parsed.ec == std::errc::invalid_argument)
         fail("read the size '{}': it is not a number", text);
     const unsigned shift = shift_of(text, std::string_view(parsed.ptr, static_cast<std::size_t>(end - parsed.ptr)));
-    if (value > (max_size >> shift))
+    if (parsed.ec != std::errc() || size.bytes > (max_size >> shift))
         fail("read the size '{}': it is too large", text);
-    value <<= shift;
-    if (!relative)
-        return value;
-    if (sign == '-' && value >= current)
-        fail("take {} bytes from a size of {}: nothing would be left", value, current);
-    return sign == '+' ? current + value : current - value;
+    size.bytes <<= shift;
+    return size;
+}
+
+std::string why_no_size(const std::string &text)
+{
+    try {
+        parse_size(text);
+    } catch (const Error &e) {
+        return e.what();
+    }
+    return {};
 }
 
 } // namespace liveblk::maint

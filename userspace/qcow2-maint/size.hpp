@@ -6,7 +6,18 @@
 
 namespace liveblk::maint {
 
-// SIZE, +N or -N with an optional suffix K, M, G, T, P or E, powers of 1024; the result is in bytes.
-std::uint64_t parse_size(const std::string &text, std::uint64_t current);
+// A size, or a step from the present one, in bytes.
+struct Size {
+    char sign = '\0'; // '+', '-', or 0 for a size
+    std::uint64_t bytes = 0;
+
+    // Refuses a step down that leaves nothing.
+    std::uint64_t from(std::uint64_t present) const;
+};
+
+// SIZE, +N or -N with an optional suffix K, M, G, T, P or E, powers of 1024.
+Size parse_size(const std::string &text);
+// Why that throws; empty if it does not.
+std::string why_no_size(const std::string &text);
 
 } // namespace liveblk::maint

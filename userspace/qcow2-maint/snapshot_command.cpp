@@ -6,6 +6,7 @@
 #include "snapshot_list.hpp"
 #include "target.hpp"
 #include "text.hpp"
+#include "warm.hpp"
 
 #include <fmt/format.h>
 
@@ -52,7 +53,11 @@ int create(const Arguments &args)
 {
     std::string id;
     const auto pause = edit_target(
-        args.image, [&](qcow2::Image &image, Progress &) { qcow2::check_snapshot_name(image, args.name); },
+        args.image,
+        [&](qcow2::Image &image, Progress &) {
+            qcow2::check_snapshot_name(image, args.name);
+            qcow2::warm_disk(image);
+        },
         [&](qcow2::Image &image, Progress &progress) { id = qcow2::create_snapshot(image, args.name, progress); });
     report(args.json, {{"id", id}, {"name", args.name}}, pause);
     return status_done;
@@ -73,7 +78,13 @@ void add_delete(CLI::App &parent, const Shared &args, Action &action)
     add_json(*app, args);
     app->callback([args, &action] {
         action = [args] {
-            return edit(*args, must_exist(*args), [&](qcow2::Image &image, Progress &progress) {
+            const Work judge = [&](qcow2::Image &image, Progress &) {
+                const auto &snapshots = image.snapshots().snapshots;
+                const std::size_t index = image.snapshots().find(args->snapshot, image.path());
+                qcow2::warm_disk(image);
+                qcow2::warm_tables(image, image.read_l1(snapshots[index]));
+            };
+            return edit(*args, judge, [&](qcow2::Image &image, Progress &progress) {
                 qcow2::delete_snapshot(image, args->snapshot, progress);
             });
         };
@@ -92,9 +103,11 @@ void add_revert(CLI::App &parent, const Shared &args, Action &action)
             if (const auto device = find_live(args->image))
                 fail("revert '{}': a live device cannot be reverted under those who use it; detach it first",
                      device->name());
-            return edit(*args, {}, [&](qcow2::Image &image, Progress &progress) {
+            edit_file(args->image, [&](qcow2::Image &image, Progress &progress) {
                 qcow2::revert_to_snapshot(image, args->snapshot, progress);
             });
+            report(args->json, {{"snapshot", args->snapshot}}, std::nullopt);
+            return static_cast<int>(status_done);
         };
     });
 }
@@ -107,8 +120,8 @@ void add_rename(CLI::App &parent, const Shared &args, Action &action)
     add_json(*app, args);
     app->callback([args, &action] {
         action = [args] {
-            return edit(*args, must_exist(*args), [&](qcow2::Image &image, Progress &) {
-                qcow2::rename_snapshot(image, args->snapshot, args->name);
+            return edit(*args, must_exist(*args), [&](qcow2::Image &image, Progress &progress) {
+                qcow2::rename_snapshot(image, args->snapshot, args->name, progress);
             });
         };
     });

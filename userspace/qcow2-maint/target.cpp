@@ -2,7 +2,6 @@
 #include "target.hpp"
 
 #include "maintenance_lock.hpp"
-#include "repair.hpp"
 #include "text.hpp"
 
 #include <fmt/format.h>
@@ -11,19 +10,20 @@
 
 namespace liveblk::maint {
 
+void edit_file(const std::string &path, const Work &work)
+{
+    UniqueFd fd = qcow2::open_image_file(path, true);
+    const MaintenanceLock lock(fd.get(), path);
+    Progress progress;
+    qcow2::Image image(qcow2::ImageFile(path, qcow2::Access::read_write, std::move(fd)));
+    work(image, progress);
+}
+
 std::optional<Pause> edit_target(const std::string &argument, const Work &judge, const Work &work)
 {
-    const Work repair_and_work = [&work](qcow2::Image &image, Progress &progress) {
-        qcow2::make_consistent(image, progress);
-        work(image, progress);
-    };
     if (const auto device = find_live(argument))
-        return with_suspended(*device, qcow2::Access::read_write, judge, repair_and_work);
-    UniqueFd fd = qcow2::open_image_file(argument, true);
-    const MaintenanceLock lock(fd.get(), argument);
-    Progress progress;
-    qcow2::Image image(qcow2::ImageFile(argument, qcow2::Access::read_write, std::move(fd)));
-    repair_and_work(image, progress);
+        return with_suspended(*device, qcow2::Access::read_write, ImageState::sound, judge, work);
+    edit_file(argument, work);
     return std::nullopt;
 }
 

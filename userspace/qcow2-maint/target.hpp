@@ -13,9 +13,12 @@ namespace liveblk::maint {
 inline constexpr const char *target_help = "a QCOW2 image, a file or a block device; or a live device, NAME or "
                                            "/dev/mapper/NAME";
 
-// Opens the image of a file for writing, or suspends its live device, repairs what was not closed cleanly, and works.
+// Opens the image of a file for writing, or suspends its live device, and works.
 // judge() is asked before a device is suspended. Returns the pause of a live device.
 std::optional<Pause> edit_target(const std::string &argument, const Work &judge, const Work &work);
+
+// The same for what is done to files only.
+void edit_file(const std::string &path, const Work &work);
 
 // "vm1 was paused for 12.3 ms", if it was.
 void print_pause(const std::optional<Pause> &pause);

@@ -15,6 +15,6 @@ std::string human_date(std::uint32_t seconds);
 // "12.5%"; "0.0%" of nothing
 std::string percentage(std::uint64_t part, std::uint64_t whole);
 // To standard output; names that are not UTF-8 are shown with replacement characters.
-void print_json(const nlohmann::ordered_json &value);
+void print_json(nlohmann::ordered_json value);
 
 } // namespace liveblk::maint

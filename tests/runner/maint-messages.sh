@@ -1,0 +1,99 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# test: qcow2-maint's exit statuses, messages and progress: usage, no memory, a lock's holder, terminal or pipe
+set -eu -o pipefail
+# shellcheck source=tests/runner/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=tests/maint/lib.sh
+. "$repo/tests/maint/lib.sh"
+
+image=$work/image.qcow2
+# shellcheck disable=SC2016 # for the shell inside
+limited='ulimit -v "$1"; shift; exec "$@"'
+# shellcheck disable=SC2016
+one_closed='stream=$1; shift; eval "exec $stream>&-"; exec "$@"'
+# shellcheck disable=SC2016
+all_closed='exec 0>&- 1>&- 2>&-; exec "$@"'
+
+ends_with() { # STATUS PATTERN COMMAND...
+	local wanted=$1 pattern=$2 status=0
+	shift 2
+	run "$@" || status=$?
+	[ "$status" -eq "$wanted" ] || fail "status $status, not $wanted: $*"
+	grep -q -- "$pattern" "$work/err" || fail "not said: $pattern: $*"
+}
+
+must qemu-img create -q -f qcow2 -o cluster_size=4k "$image" 256M
+must qemu-io -f qcow2 -c "write -P 1 0 256M" "$image"
+
+echo "a size that is none is wrong usage, whatever the image is"
+for size in x 1x +  1Kx 99999999999999999999; do
+	ends_with 2 "read the size" "$maint" resize "$work/none" "$size"
+done
+ends_with 1 "give --shrink" "$maint" resize "$image" 1M
+
+echo "no memory: the message names the image"
+# Its L1 table takes 32 MiB.
+must truncate -s 8T "$work/large"
+dd if="$image" of="$work/large" bs=4k count=1 conv=notrunc status=none
+printf '\0\x40\0\0\0\0\0\0\x40\0\0\0' | dd of="$work/large" bs=1 seek=36 conv=notrunc status=none
+ends_with 1 "'$work/large': there is not enough memory" \
+	bash -c "$limited" - 40000 "$maint" check "$work/large"
+
+echo "the holder of a lock is named if it can be found out, and else the lock is"
+coproc holder { exec qemu-io -f qcow2 "$image"; }
+# It answers when it has the image open.
+# shellcheck disable=SC2154 # set by coproc
+pid=$holder_PID
+# shellcheck disable=SC2154
+echo length >&"${holder[1]}"
+read -r <&"${holder[0]}"
+ends_with 1 "in use by qemu-io (process $pid)" "$maint" snapshot create "$image" x
+ends_with 1 "in use by another program" env LD_PRELOAD="$shim" LIVEBLK_STOP_READDIR=3 "$maint" snapshot create "$image" x
+echo quit >&"${holder[1]}"
+wait "$pid" || fail "qemu-io failed"
+
+echo "closed standard streams: what is printed does not get into the image"
+must cp "$image" "$work/closed"
+for stream in 0 1 2; do
+	for words in "check --repair leaks --json" "info" "snapshot list"; do
+		# shellcheck disable=SC2086 # several words
+		run bash -c "$one_closed" - $stream \
+			"$maint" $words "$work/closed" || true
+		cmp "$image" "$work/closed" || fail "changed by '$words' with stream $stream closed"
+	done
+done
+must bash -c "$all_closed" - "$maint" snapshot create "$work/closed" one
+must qemu-img check -q "$work/closed"
+if "$maint" info "$image" >/dev/full 2>"$work/err"; then fail "nothing is said about output that is lost"; fi
+grep -q "write to standard output" "$work/err" || fail "the wrong thing is said about output that is lost"
+
+# Reading each table takes so long that all of it takes over a second.
+export LIVEBLK_SLOW_READ=10000
+
+on_terminal() { # WORD...
+	local status=0
+	SHELL=/bin/bash script -qec "LD_PRELOAD=$shim $(printf '%q ' "$maint" "$@")" "$work/typescript" \
+		>"$work/out" 2>"$work/err" </dev/null || status=$?
+	[ "$status" -eq 0 ] || fail "status $status on a terminal: $*"
+	grep -qaE '[a-z ]+ \[#+ *\] +[0-9]+% [0-9]+ tables/s, [0-9]+ s left' "$work/typescript" || fail "no progress: $*"
+	# After the last bar its line is cleared.
+	tr '\r' '\n' <"$work/typescript" |
+		awk '/tables\/s/ { bar = NR } NR == bar + 1 { after = $0 } END { exit index(after, "\033[K") != 1 }' ||
+		fail "the bar is left behind: $*"
+}
+
+in_pipe() { # WORD...
+	must env LD_PRELOAD="$shim" "$maint" "$@"
+	! grep -q 'tables/s' "$work/out" "$work/err" || fail "progress without a terminal: $*"
+}
+
+echo "long work shows progress on a terminal, and none elsewhere"
+on_terminal check "$image"
+in_pipe check "$image"
+on_terminal snapshot create "$image" one
+in_pipe snapshot create "$image" two
+on_terminal snapshot delete "$image" one
+on_terminal snapshot revert "$image" two
+in_pipe snapshot delete "$image" two
+on_terminal resize --shrink "$image" 1M

@@ -1,0 +1,262 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# test: qcow2-maint and live devices: odd paths, calls at the same time, and wrong use, refused with the reason
+# needs: qemu-img qemu-io dmsetup jq blockdev blkdiscard chattr mkfs.ext4
+# timeout: 900
+# mem: 3G
+set -eu -o pipefail
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
+# shellcheck source=tests/maint/live.sh
+. tests/maint/live.sh
+
+test_concurrent() {
+	local first
+	lb_step "one call at a time, and it says who has the image"
+	fresh
+	changes_of /run/liveblk-log snapshot create "$name" trial
+	first=$(first_of /run/liveblk-log pwrite)
+	hold_at "$first" snapshot create "$name" slow
+	must_fail "in use by qcow2-maint \\(process $held\\)" "$maint" snapshot create "$name" fast
+	must_fail "in use by qcow2-maint \\(process $held\\)" "$maint" snapshot create "$image" fast
+	must_fail "in use by qcow2-maint \\(process $held\\)" "$maint" resume "$name"
+	must_fail "in use by qcow2-maint \\(process $held\\)" "$maint" detach "$name"
+	must_fail "in use by qcow2-maint" "$maint" info "$image"
+	"$maint" info "$name" | grep -q suspended || lb_fail "info does not say that it is suspended"
+	let_go
+	[ "$status" -eq 0 ] || lb_fail "the first call ended with $status"
+	lb_step "one that is killed blocks nobody"
+	hold_at "$first" snapshot create "$name" killed
+	kill -KILL "$held"
+	let_go
+	# Whoever comes first: its guardian, or this.
+	must "$maint" resume "$name"
+	must "$maint" snapshot create "$name" next
+	settled "concurrent calls"
+	[[ $state == *"slow next "* ]] || lb_fail "other snapshots: $state"
+}
+
+# A cluster in use whose refcount is 0, and is to be freed.
+test_corrupt_in_use() {
+	lb_step "an image that is found corrupt in use"
+	local host
+	lb_image "$image" "$size"
+	must qemu-io -f qcow2 -c "write -P 3 0 256k" "$image"
+	host=$(qemu-img map --output=json "$image" | jq -e '.[0].offset')
+	# The first block of 16-bit refcounts is the third cluster.
+	printf '\0\0' | dd of="$image" bs=1 seek=$((2 * 65536 + 2 * (host / 65536))) conv=notrunc status=none
+	must "$maint" attach "$image" "$name"
+	blkdiscard -l 65536 "$device"
+	until dmsetup status "$name" | grep -q ' fail '; do sync "$device"; sleep 0.1; done
+	must_fail "was found corrupt in use" "$maint" snapshot create "$name" one
+	must_fail "was found corrupt in use" "$maint" check "$name"
+	must_be_live "refused"
+	must "$maint" check --repair all "$name"
+	must_be_live "repaired"
+	dmsetup status "$name" | grep -q ' rw ' || lb_fail "it cannot be written to: $(dmsetup status "$name")"
+	must dd if=/dev/zero of="$device" bs=64k count=4 oflag=direct
+	must "$maint" detach "$name"
+	lb_check "$image"
+}
+
+test_no_lock() {
+	lb_step "without a lock nothing tells whose file it is"
+	lb_image "$image" "$size"
+	lb_attach "$name" "$image" no_lock
+	must_fail "attached with no_lock" "$maint" snapshot create "$name" one
+	must "$maint" check "$name"
+	must "$maint" detach "$name"
+}
+
+test_short_lock() {
+	lb_step "resume waits for a program that has the image for a moment"
+	local status first
+	fresh
+	changes_of /run/liveblk-log snapshot create "$name" trial
+	first=$(first_of /run/liveblk-log dm-resume)
+	hold_at "$first" snapshot create "$name" patient
+	qemu-io -r -f qcow2 -c "sleep 1500" "$image" >/dev/null &
+	sleep 0.7
+	let_go
+	[ "$status" -eq 0 ] || lb_fail "ended with $status"
+	wait
+	settled "a short lock"
+}
+
+test_output_on_device() {
+	lb_step "output that goes to the device itself"
+	local mnt=/run/liveblk-own
+	mkdir -p "$mnt"
+	lb_image "$image.own" 64M
+	must "$maint" attach "$image.own" "$name"
+	mkfs.ext4 -q "$device"
+	mount "$device" "$mnt"
+	cp "$maint" "$mnt/tool"
+	(cd "$mnt" && ./tool snapshot create "$name" own --json >out 2>err </dev/null) || lb_fail "failed: $(cat "$mnt/err")"
+	grep -q pause-ms "$mnt/out" || lb_fail "no output"
+	must_be_live "own output"
+	must_fail "in use" "$maint" resize --shrink "$name" 32M
+	must_fail "in use" "$maint" detach "$name"
+	must "$maint" resize "$name" 80M
+	[ "$(blockdev --getsize64 "$device")" = $((80 << 20)) ] || lb_fail "not 80 MiB"
+	umount "$mnt"
+	must_fail "give --shrink" "$maint" resize "$name" 64M
+	must "$maint" resize --shrink "$name" 64M
+	[ "$(blockdev --getsize64 "$device")" = $((64 << 20)) ] || lb_fail "not 64 MiB"
+	must "$maint" detach "$name"
+	lb_check "$image.own"
+	rm "$image.own"
+}
+
+test_wrong_use() {
+	lb_step "wrong use is refused, with the reason"
+	local pid
+	fresh
+	must_fail "in use by the live device $name" "$maint" snapshot create "$image" x
+	must_fail "in use by the live device $name" "$maint" check "$image"
+	must_fail "in use by the live device $name" "$maint" resize "$image" +1M
+	must_fail "live device cannot be reverted" "$maint" snapshot revert "$name" one
+	must_fail "already" "$maint" attach "$image" "$name"
+	must_fail "in use by the live device $name" "$maint" attach "$image" other
+	must_fail "is the name or id" "$maint" snapshot create "$name" one
+	must_fail "nothere" "$maint" snapshot delete "$device" nothere
+	must_fail "none" "$maint" detach nothere
+	must_fail "none" "$maint" resume nothere
+	must_fail "not a .*dm-qcow2 device" "$maint" detach lb-ram0
+	must_fail "not a .*dm-qcow2 device" "$maint" snapshot list lb-ram0
+	"$maint" resume "$name" | grep -q "is not suspended" || lb_fail "resume of a live device"
+	dmsetup reload "$name" --table "$(dmsetup table "$name")"
+	must_fail "somebody has loaded a table" "$maint" snapshot create "$name" x
+	dmsetup clear "$name"
+	lb_step "a device that its owner has suspended"
+	dmsetup suspend "$name"
+	must_fail "qcow2-maint resume $name" "$maint" snapshot create "$name" x
+	is_suspended || lb_fail "resumed, though its owner suspended it"
+	must "$maint" resize "$image" +1M
+	must "$maint" resume "$name"
+	settled "suspended by its owner"
+	lb_step "a table that another program has loaded"
+	fresh
+	dmsetup suspend "$name"
+	dmsetup reload "$name" --table "0 $((size / 512)) linear /dev/mapper/lb-ram1 0"
+	must_fail "not a dm-qcow2" "$maint" resume "$name"
+	dmsetup clear "$name"
+	must "$maint" resume "$name"
+	settled "a foreign table"
+
+	lb_step "read-only, and not what it should be"
+	cp "$base" "$image"
+	must "$maint" attach "$image" "$name" --read-only
+	[ "$(blockdev --getro "$device")" = 1 ] || lb_fail "read-only, and writable"
+	must_fail "attached read-only" "$maint" snapshot create "$name" x
+	must "$maint" check "$name"
+	settled "read-only"
+	chattr +i "$image"
+	must_fail "writing: Operation not permitted" "$maint" attach "$image" "$name"
+	must_fail "writing: Operation not permitted" "$maint" snapshot create "$image" x
+	must "$maint" attach "$image" "$name" --read-only
+	settled "a file that cannot be written"
+	chattr -i "$image"
+	mount -o remount,ro "$dir"
+	must_fail "Read-only file system" "$maint" attach "$image" "$name"
+	must_fail "Read-only file system" "$maint" snapshot create "$image" x
+	must "$maint" attach "$image" "$name" --read-only
+	must "$maint" detach "$name"
+	mount -o remount,rw "$dir"
+	echo "no image" >"$dir/text"
+	must_fail "not a QCOW2 image|magic" "$maint" attach "$dir/text" "$name"
+	must_fail "No such file" "$maint" attach "$dir/nothere" "$name"
+
+	lb_step "an image that QEMU has open"
+	qemu-io -f qcow2 -c "sleep 100000" "$image" >/dev/null &
+	pid=$!
+	sleep 1
+	must_fail "in use by qemu-io \\(process $pid\\)" "$maint" attach "$image" "$name"
+	kill "$pid"
+	wait "$pid" || true
+	must "$maint" attach "$image" "$name"
+	settled "after QEMU"
+}
+
+test_backing() {
+	lb_step "a backing file is refused, and the chain shown"
+	must qemu-img create -q -f qcow2 -b "$base" -F qcow2 "$dir/upper.qcow2"
+	must_fail "does not support backing files yet" "$maint" attach "$dir/upper.qcow2" "$name"
+	"$maint" attach "$dir/upper.qcow2" "$name" --backing-chain >/run/liveblk-out 2>/dev/null &&
+		lb_fail "attached all the same"
+	[ "$(awk '{ print $1, $2 }' /run/liveblk-out)" = "qcow2 $dir/upper.qcow2
+qcow2 $base" ] || lb_fail "not the chain: $(cat /run/liveblk-out)"
+	! dmsetup info "$name" >/dev/null 2>&1 || lb_fail "attached all the same"
+}
+
+test_odd_paths() {
+	lb_step "blanks and backslashes in the path"
+	local odd="$dir/a b\\c	d.qcow2"
+	cp "$base" "$odd"
+	must "$maint" attach "$odd" "$name"
+	must "$maint" snapshot create "$name" odd
+	must "$maint" resize "$name" +1M
+	[ "$("$maint" info --json "$name" | jq -r .filename)" = "$odd" ] || lb_fail "not its path"
+	must_fail "in use by the live device $name" "$maint" info "$odd"
+	must "$maint" detach "$name"
+	lb_check "$odd"
+	rm "$odd"
+}
+
+test_replaced_file() {
+	lb_step "another file in the place of the image"
+	fresh
+	mv "$image" "$image.moved"
+	cp "$base" "$image"
+	must_fail "is not the file that the device has open" "$maint" snapshot create "$name" x
+	mv "$image.moved" "$image"
+	must "$maint" snapshot create "$name" x
+	settled "a replaced file"
+}
+
+test_no_space() {
+	lb_step "no space for an edit"
+	local small
+	small=$(lb_scratch 40 ext4)
+	lb_image "$small/full.qcow2" 8M -o cluster_size=4k
+	must "$maint" attach "$small/full.qcow2" "$name"
+	dd if=/dev/urandom of="$device" bs=1M count=8 oflag=direct conv=fsync status=none
+	local sum
+	sum=$(sha1sum <"$device")
+	# Gives back what is allocated ahead.
+	dmsetup suspend "$name"
+	dmsetup resume "$name"
+	dd if=/dev/zero of="$small/fill" bs=64k status=none 2>/dev/null || true
+	must_fail "No space left on device" "$maint" snapshot create "$name" x
+	must_be_live "no space"
+	rm "$small/fill"
+	[ "$(sha1sum <"$device")" = "$sum" ] || lb_fail "the data has changed"
+	must "$maint" snapshot create "$name" x
+	must "$maint" detach "$name"
+	lb_check "$small/full.qcow2"
+}
+
+test_missing_target() {
+	lb_step "without the module"
+	must_fail "modprobe dm-qcow2" "$maint" attach "$image" "$name"
+}
+
+modprobe dm-mod
+make_base
+lb_ramdisk 8 >/dev/null
+cp "$base" "$image"
+test_missing_target
+lb_load
+test_odd_paths
+test_backing
+test_wrong_use
+test_replaced_file
+test_no_space
+test_output_on_device
+test_concurrent
+test_short_lock
+test_corrupt_in_use
+test_no_lock
+lb_unload
