@@ -5,7 +5,6 @@
 # timeout: 400
 # disks: 512M 512M
 # one-thread: yes
-# debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh

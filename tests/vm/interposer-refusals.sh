@@ -5,7 +5,6 @@
 # timeout: 400
 # disks: 256M 256M
 # one-thread: yes
-# debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
