@@ -89,8 +89,9 @@ static bool blki_reaches_upper(struct block_device *upper, struct bio *bio)
 
 /*
  * Where the upper disk would send the bio without further ado, with a reference to
- * pair.inflight; NULL if it is for the upper disk to decide. It saves a third of
- * what a redirected bio costs.
+ * pair.inflight; NULL if it is for the upper disk to decide. That saves a third of
+ * what a redirected bio costs. A target that is interposed in turn has to be seen
+ * by the hook, and so is for the upper disk.
  */
 static struct block_device *blki_pass_gate(struct blki_pair *pair,
 					   struct bio *bio)
@@ -101,8 +102,8 @@ static struct block_device *blki_pass_gate(struct blki_pair *pair,
 	    !percpu_ref_tryget_live(&pair->inflight))
 		return NULL;
 	target = READ_ONCE(pair->target);
-	if (likely(target && (!(bio->bi_opf & REQ_NOWAIT) ||
-			      bdev_nowait(target))))
+	if (likely(target && hlist_empty(blki_bucket(target->bd_disk)) &&
+		   (!(bio->bi_opf & REQ_NOWAIT) || bdev_nowait(target))))
 		return target;
 	percpu_ref_put(&pair->inflight);
 	return NULL;
