@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // interposer-blocks now: the monotonic clock, in nanoseconds.
-// interposer-blocks write DEVICE LOG: writes extents at random, in several threads, until SIGTERM; then LOG has for each
-// of them when it began and ended, its offset and its length.
-// interposer-blocks check LOG CHANGES FROM1 FROM2 TO1 TO2: whether CHANGES, of `blk-interpose changes --json`, has each
-// extent written from some moment between FROM1 and FROM2 to one between TO1 and TO2, rounded to its granule, and
-// nothing else. What was under way at these moments may be in it or not.
-// interposer-blocks longest LOG FROM TO: the longest write that was under way at some moment between, in milliseconds.
+// interposer-blocks write DEVICE LOG: writes extents at random, in several threads, until SIGTERM; then LOG has for
+// each of them when it began and ended, its offset and its length. interposer-blocks check LOG CHANGES FROM1 FROM2 TO1
+// TO2: whether CHANGES, of `blk-interpose changes --json`, has each extent written from some moment between FROM1 and
+// FROM2 to one between TO1 and TO2, rounded to its granule, and nothing else. What was under way at these moments may
+// be in it or not. interposer-blocks longest LOG FROM TO: the longest write that was under way at some moment between,
+// in milliseconds.
 #include "error.hpp"
 #include "unique_fd.hpp"
 
@@ -48,9 +48,9 @@ struct Extent {
 
 std::uint64_t now()
 {
-    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                          std::chrono::steady_clock::now().time_since_epoch())
-                                          .count());
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+            .count());
 }
 
 // An error ends the program: there is to be none.

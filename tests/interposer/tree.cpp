@@ -61,7 +61,8 @@ void write_file(const fs::path &path, const std::string &text, bool durable)
 
 class Progress {
 public:
-    explicit Progress(const std::string &path) : fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644))
+    explicit Progress(const std::string &path)
+        : fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644))
     {
         if (!fd_)
             fail_errno(fmt::format("create '{}'", path));

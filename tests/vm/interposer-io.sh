@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: stacks of interposers, splits, flushes, NOWAIT, polling, cgroups, an owner that dies, a target that is slow
-# needs: dmsetup fio mkfs.ext4 e2fsck jq
+# needs: dmsetup fio mkfs.ext4 e2fsck jq blkdiscard
 # timeout: 500
 # mem: 3G
 # one-thread: yes
@@ -149,6 +149,21 @@ test_nowait_and_polling() {
 	blk-interpose remove nw0
 }
 
+# The file system knows what the original can; a target that cannot says so, and others zero by writing.
+test_zeroing() {
+	lb_step "zeroes and discards, for a target without"
+	modprobe dm-snapshot
+	dd if=/dev/urandom of=/dev/vda bs=64k count=16 oflag=direct status=none
+	blk-interpose create origin --table "0 $(bi_sectors /dev/vda) snapshot-origin [interpose]/dev/vda"
+	blkdiscard -z -l 1M /dev/vda || lb_fail "zeroing has failed"
+	cmp -n $((1 << 20)) /dev/vda /dev/zero || lb_fail "not all is zero"
+	blkdiscard -l 1M /dev/vda 2>"$lb_state/discard" || grep -q "not supported" "$lb_state/discard" ||
+		lb_fail "a discard fails with $(<"$lb_state/discard")"
+	blk-interpose remove origin
+	blkdiscard -l 1M /dev/vda || lb_fail "the disk itself does not discard"
+	bi_none_left
+}
+
 test_cgroup() {
 	lb_step "I/O counts for the cgroup that it is of"
 	local group=/sys/fs/cgroup/interposed device bytes
@@ -218,6 +233,7 @@ test_inflight
 test_traced
 test_flush
 test_nowait_and_polling
+test_zeroing
 test_cgroup
 test_timeout
 test_owner

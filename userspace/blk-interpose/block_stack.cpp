@@ -101,8 +101,7 @@ bool leads_to(DeviceNumber from, DeviceNumber to, std::set<DeviceNumber> &seen)
     if (!seen.insert(from).second)
         return false;
     const auto devices = below(from);
-    return std::any_of(devices.begin(), devices.end(),
-                       [&](DeviceNumber device) { return leads_to(device, to, seen); });
+    return std::any_of(devices.begin(), devices.end(), [&](DeviceNumber device) { return leads_to(device, to, seen); });
 }
 
 // mountinfo writes blanks and backslashes as octal numbers.

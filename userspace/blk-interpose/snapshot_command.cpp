@@ -35,10 +35,11 @@ void snapshot(const Arguments &args)
         const BackingDevice cow(args.cow, cow_bytes(sectors, args.chunk_sectors), args.original);
         Interposition interposition(args.original);
         interposition.create_device(
-            args.name, {.start = 0,
-                        .length = sectors,
-                        .type = "snapshot",
-                        .params = fmt::format("{} {} P {}", interposition.lower(), cow.device(), args.chunk_sectors)},
+            args.name,
+            {.start = 0,
+             .length = sectors,
+             .type = "snapshot",
+             .params = fmt::format("{} {} P {}", interposition.lower(), cow.device(), args.chunk_sectors)},
             dm::Names::if_no_other);
         const dm::Device origin = interposition.create_device(
             origin_name(args.name),
