@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Extents of a device that are known.
+//
 // interposer-blocks now: the monotonic clock, in nanoseconds.
+//
 // interposer-blocks write DEVICE LOG: writes extents at random, in several threads, until SIGTERM; then LOG has for
-// each of them when it began and ended, its offset and its length. interposer-blocks check LOG CHANGES FROM1 FROM2 TO1
-// TO2: whether CHANGES, of `blk-interpose changes --json`, has each extent written from some moment between FROM1 and
-// FROM2 to one between TO1 and TO2, rounded to its granule, and nothing else. What was under way at these moments may
-// be in it or not. interposer-blocks longest LOG FROM TO: the longest write that was under way at some moment between,
-// in milliseconds.
+// each of them when it began and ended, its offset and its length.
+//
+// interposer-blocks check LOG CHANGES FROM1 FROM2 TO1 TO2: whether CHANGES, of `blk-interpose changes --json`, has each
+// extent written from some moment between FROM1 and FROM2 to one between TO1 and TO2, rounded to its granule, and
+// nothing else. What was under way at these moments may be in it or not.
+//
+// interposer-blocks longest LOG FROM TO: the longest write that was under way at some moment between, in milliseconds.
 #include "error.hpp"
 #include "unique_fd.hpp"
 

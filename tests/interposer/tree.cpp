@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Files whose state at each moment is known.
+//
 // interposer-tree write DIRECTORY PROGRESS: makes, renames and removes files until it is killed, one call after the
 // other. PROGRESS, which is to be on another file system, has the number of steps that are done.
+//
 // interposer-tree check DIRECTORY FROM TO: whether the directory is what it was after one of these steps, or in the
 // middle of the next one, to the last byte. A step more or less, or a file of another moment, fails.
 #include "error.hpp"
