@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: targets attached and detached under load, on a disk and on a partition: no error, no wrong byte, a clean fsck
 # needs: dmsetup fio sfdisk mkfs.ext4 e2fsck mkfs.xfs xfs_repair mkfs.btrfs btrfs jq qemu-img
-# timeout: 600
+# timeout: 900
 # mem: 3G
 # disks: 600M
 set -eu -o pipefail
@@ -13,7 +13,7 @@ set -eu -o pipefail
 # shellcheck source=tests/vm/interposer-lib.sh
 . tests/vm/interposer-lib.sh
 
-cycles=$(bi_count 1 200)
+cycles=${LIVEBLK_CYCLES:-$(bi_count 1 200)}
 seed=${LIVEBLK_SEED:-$RANDOM}
 RANDOM=$seed
 original=
