@@ -120,7 +120,7 @@ test_failing_target() {
 # Two mirrors, without mdadm. Writes to md are counted by md, and reach both.
 test_md() {
 	lb_step "an md is the original"
-	local a b md=/sys/block/md127/md
+	local a b before md=/sys/block/md127/md
 	if ! modprobe -q raid1; then
 		# Of all kernels that are tested, only those with kmemleak are without.
 		[ -e /sys/kernel/debug/kmemleak ] || lb_fail "raid1 cannot be loaded"
@@ -142,10 +142,11 @@ test_md() {
 	echo active >"$md/array_state"
 	[ -b /dev/md127 ] || mknod /dev/md127 b 9 127
 	wait_for grep -q idle "$md/sync_action"
+	before=$(bi_reads)
 	fio --name=md --filename=/dev/md127 --size=8m --rw=randrw --bsrange=4k-64k --ioengine=io_uring --iodepth=8 --fdatasync=4 \
 		--direct=1 --verify=crc32c --verify_fatal=1 --time_based --runtime=3600 --output="$lb_state/fio" &
 	local pid=$!
-	sleep 1
+	bi_await_fio "$pid" "$before"
 	for _ in 1 2; do
 		linear top /dev/md127
 		blk-interpose remove top

@@ -52,16 +52,17 @@ test_nested() {
 
 test_bio_based() {
 	lb_step "an original without requests, which splits"
-	local ram size i pid inflight
+	local ram size i pid inflight before
 	ram=$(lb_ramdisk 64)
 	size=$(bi_sectors "$ram")
 	# Stripes of 8 KiB over one disk: everything larger is split in pieces.
 	dmsetup create striped --table "0 $size striped 1 16 $ram 0"
 	dmsetup mknodes striped
+	before=$(bi_reads)
 	fio --name=split --filename=/dev/mapper/striped --size=16m --rw=randrw --bsrange=4k-1m --ioengine=io_uring \
 		--iodepth=16 --direct=1 --verify=crc32c --verify_fatal=1 --time_based --runtime=3600 --output="$lb_state/fio" &
 	pid=$!
-	sleep 1
+	bi_await_fio "$pid" "$before"
 	for ((i = 0; i < $(bi_count 3 100); i++)); do
 		linear bio0 /dev/mapper/striped
 		blk-interpose remove bio0

@@ -73,16 +73,27 @@ bi_writer() { # DIRECTORY STOPFILE
 	echo "$n" >>"$2.count"
 }
 
+# Reads of all disks. fio begins to read when it has made its files, which takes long where all is slow.
+bi_reads() { awk '{ n += $4 } END { print n }' /proc/diskstats; }
+bi_await_fio() { # PID READS-BEFORE
+	while [ "$(bi_reads)" -lt $(($2 + 100)) ]; do
+		kill -0 "$1" 2>/dev/null || lb_fail "fio has stopped: $(tail -n 20 "$lb_state/fio")"
+		sleep 0.2
+	done
+}
+
 # fio with verification and a file writer, until bi_stop_load.
 bi_start_load() { # DIRECTORY
+	local before
 	bi_stop=$lb_state/stop
 	rm -f "$bi_stop" "$bi_stop.failed" "$bi_stop.count"
 	bi_writer "$1" "$bi_stop" &
 	bi_writer_pid=$!
+	before=$(bi_reads)
 	fio --name=load --directory="$1" --size=8m --rw=randrw --bs=4k --ioengine=io_uring --iodepth=8 --direct=1 \
 		--verify=crc32c --verify_fatal=1 --time_based --runtime=3600 --output="$lb_state/fio" &
 	bi_fio_pid=$!
-	sleep 1
+	bi_await_fio "$bi_fio_pid" "$before"
 }
 
 # fio that was interrupted ends with 128, whether or not it had found something.
