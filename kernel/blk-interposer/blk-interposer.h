@@ -59,7 +59,8 @@
  * @lower: what targets open
  * @lower_name: its name, for when the disk is gone
  * @lower_devt: its number
- * @bs: clones for the original. A bio of this set is never redirected.
+ * @bs: clones for the original. A bio of this set is never redirected, nor is
+ *	what was split from one.
  * @contexts: struct blki_context
  * @users: redirected bios, from the hook to their completion
  * @inflight: those that the gate has let through, to their completion
@@ -188,6 +189,7 @@ int blki_wait_counted(struct blki_pair *pair, unsigned long timeout);
 bool blki_sees_inflight(struct block_device *bdev);
 
 /* io.c */
+extern bio_end_io_t *blki_chain_end_io;
 extern const struct block_device_operations blki_upper_fops;
 extern const struct block_device_operations blki_lower_fops;
 int blki_io_init(void);

@@ -39,6 +39,33 @@ static void blki_note_bypass(struct blki_pair *pair, struct bio *bio)
 		atomic64_inc(&pair->bypassed);
 }
 
+/* What a bio is chained to, or NULL. */
+static struct bio *blki_chain_parent(struct bio *bio)
+{
+	struct bio *parent = READ_ONCE(bio->bi_private);
+
+	/* Redirecting it meanwhile changes the function before the data. */
+	smp_rmb(); /* blki_context_attach() */
+	return READ_ONCE(bio->bi_end_io) == blki_chain_end_io ? parent : NULL;
+}
+
+/*
+ * A clone for the original, or what a driver below has split from one and sends
+ * to itself once more: that is of the driver's bio_set, and chained to ours. A
+ * parent cannot end before its children.
+ */
+static bool blki_is_ours(struct blki_pair *pair, struct bio *bio)
+{
+	if (bio->bi_pool == &pair->bs)
+		return true;
+	if (likely(!bio_flagged(bio, BIO_CLONED)))
+		return false;
+	do {
+		bio = blki_chain_parent(bio);
+	} while (bio && bio->bi_pool != &pair->bs);
+	return bio;
+}
+
 /*
  * Whether this may be the rest of a bio that has begun at the original before
  * the hook was set, and which is accounted for there. Only asked while such
@@ -159,7 +186,7 @@ static void notrace blki_hook(unsigned long ip, unsigned long parent_ip,
 			continue;
 		}
 		/* Ours; or past the partition already, and no more to be had. */
-		if (bio->bi_pool == &pair->bs || bio_flagged(bio, BIO_REMAPPED))
+		if (bio_flagged(bio, BIO_REMAPPED) || blki_is_ours(pair, bio))
 			break;
 		if (!READ_ONCE(pair->settled) && blki_maybe_begun(bio))
 			break;

@@ -19,6 +19,9 @@
 
 static struct kmem_cache *blki_context_cache;
 
+/* That of bio_chain(), which is static in the kernel; set once. */
+bio_end_io_t *blki_chain_end_io __ro_after_init;
+
 /*
  * The submitter sees the device that it has sent the bio to, for its messages for
  * instance. All that the bio has seen stay until it has heard.
@@ -59,6 +62,8 @@ void blki_context_attach(struct blki_pair *pair, struct bio *bio,
 	ctx->bdev = bdev;
 	ctx->inflight = false;
 	bio->bi_end_io = blki_end_io;
+	/* Whoever finds the context there knows that it is none of a chain. */
+	smp_wmb(); /* blki_chain_parent() */
 	bio->bi_private = ctx;
 }
 
@@ -332,13 +337,25 @@ void blki_io_exit_pair(struct blki_pair *pair)
 	bioset_exit(&pair->bs);
 }
 
+/* Two bios that are never submitted show it. */
+static bio_end_io_t * __init blki_learn_chain_end_io(void)
+{
+	struct bio child, parent;
+
+	bio_init(&parent, NULL, NULL, 0, REQ_OP_READ);
+	bio_init(&child, NULL, NULL, 0, REQ_OP_READ);
+	bio_chain(&child, &parent);
+	return child.bi_end_io;
+}
+
 /**
  * blki_io_init() - Make what all pairs share.
  *
  * Return: 0 or -ENOMEM.
  */
-int blki_io_init(void)
+int __init blki_io_init(void)
 {
+	blki_chain_end_io = blki_learn_chain_end_io();
 	blki_context_cache = KMEM_CACHE(blki_context, 0);
 	return blki_context_cache ? 0 : -ENOMEM;
 }
