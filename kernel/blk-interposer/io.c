@@ -7,7 +7,8 @@
  * clone to the original.
  *
  * Nothing here sleeps for the gate: a parked bio is put on a list and its
- * submitter goes on. pair.park_lock is the only lock, see blk-interposer.h.
+ * submitter goes on. pair.park_lock is the only lock, see blk-interposer.h; the
+ * lists of bios to be completed are of a CPU each, with interrupts disabled.
  */
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -22,11 +23,25 @@ static struct kmem_cache *blki_context_cache;
 /* That of bio_chain(), which is static in the kernel; set once. */
 bio_end_io_t *blki_chain_end_io __ro_after_init;
 
+/**
+ * struct blki_ending - redirected bios that a CPU is to complete
+ * @bios: complete below, and chained to others above
+ * @busy: somebody on this CPU is completing them
+ *
+ * With preemption disabled; interrupts too, for the list.
+ */
+struct blki_ending {
+	struct bio_list bios;
+	bool busy;
+};
+
+static DEFINE_PER_CPU(struct blki_ending, blki_ending);
+
 /*
  * The submitter sees the device that it has sent the bio to, for its messages for
  * instance. All that the bio has seen stay until it has heard.
  */
-static void blki_end_io(struct bio *bio)
+static void blki_complete(struct bio *bio)
 {
 	struct blki_context *ctx = bio->bi_private;
 	struct blki_pair *pair = ctx->pair;
@@ -41,6 +56,43 @@ static void blki_end_io(struct bio *bio)
 	if (inflight)
 		percpu_ref_put(&pair->inflight);
 	percpu_ref_put(&pair->users);
+}
+
+/*
+ * bio_endio() goes up a chain in a loop, but it does not know that what is
+ * redirected is in one. A thousand bios that have waited for the first would end
+ * inside of each other: so those that find one ending on this CPU leave it to that.
+ */
+static void blki_complete_chained(struct bio *bio)
+{
+	struct blki_ending *ending;
+	unsigned long flags;
+
+	preempt_disable();
+	ending = this_cpu_ptr(&blki_ending);
+	local_irq_save(flags);
+	bio_list_add(&ending->bios, bio);
+	if (!ending->busy) {
+		ending->busy = true;
+		while ((bio = bio_list_pop(&ending->bios))) {
+			local_irq_restore(flags);
+			blki_complete(bio);
+			local_irq_save(flags);
+		}
+		ending->busy = false;
+	}
+	local_irq_restore(flags);
+	preempt_enable();
+}
+
+static void blki_end_io(struct bio *bio)
+{
+	struct blki_context *ctx = bio->bi_private;
+
+	if (ctx->end_io == blki_chain_end_io)
+		blki_complete_chained(bio);
+	else
+		blki_complete(bio);
 }
 
 /**
