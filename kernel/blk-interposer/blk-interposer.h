@@ -64,7 +64,8 @@
  * @contexts: struct blki_context
  * @users: redirected bios, from the hook to their completion
  * @inflight: those that the gate has let through, to their completion
- * @parking: the gate is closed, or parked bios are still being let through
+ * @parking: the gate is closed; with zones, or parked bios are still being let
+ *	through
  * @settled: what was under way when the hook was set has reached the original
  * @target: where bios go; NULL: to the original. Changes while the gate is
  *	closed and @inflight is zero.

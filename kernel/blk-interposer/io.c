@@ -258,24 +258,28 @@ void blki_gate_close(struct blki_pair *pair)
 	percpu_ref_kill(&pair->inflight);
 }
 
-/* Takes what is parked; once there is nothing the gate is open. */
+/*
+ * Takes what is parked. The gate is open then; with zones, whose writes have to
+ * stay in order, only once there is nothing.
+ */
 static bool blki_unpark(struct blki_pair *pair, struct bio_list *bios)
 {
 	spin_lock(&pair->park_lock);
 	bio_list_init(bios);
 	bio_list_merge(bios, &pair->parked);
 	bio_list_init(&pair->parked);
-	if (bio_list_empty(bios))
+	if (bio_list_empty(bios) || !bdev_is_zoned(pair->original.bdev))
 		WRITE_ONCE(pair->parking, false);
 	spin_unlock(&pair->park_lock);
 	return !bio_list_empty(bios);
 }
 
 /**
- * blki_gate_open() - Let parked bios through, then all others.
+ * blki_gate_open() - Let parked bios through, and all others.
  * @pair: with its gate closed; the lock is held
  *
- * Bios that come meanwhile queue up behind, so that zoned writes stay in order.
+ * With zones, bios that come meanwhile queue up behind, so that writes stay in
+ * order: under a load that never pauses this may take long.
  */
 void blki_gate_open(struct blki_pair *pair)
 {
