@@ -83,9 +83,13 @@ static bool blki_maybe_begun(struct bio *bio)
  */
 static bool blki_remap_partition(struct block_device *part, struct bio *bio)
 {
+	sector_t sectors = bdev_nr_sectors(part);
+
 	if (!bio_sectors(bio))
 		return true;
-	if (bio_end_sector(bio) > bdev_nr_sectors(part))
+	/* The end of the bio might wrap around. */
+	if (bio_sectors(bio) > sectors ||
+	    bio->bi_iter.bi_sector > sectors - bio_sectors(bio))
 		return false;
 	bio->bi_iter.bi_sector += part->bd_start_sect;
 	return true;
@@ -102,6 +106,8 @@ static bool blki_reaches_upper(struct block_device *upper, struct bio *bio)
 	switch (bio_op(bio)) {
 	case REQ_OP_READ:
 	case REQ_OP_WRITE:
+		if (compat_bio_atomic(bio))
+			return false;
 		return bio_sectors(bio) || bdev_write_cache(upper);
 	case REQ_OP_DISCARD:
 		return bdev_max_discard_sectors(upper);
@@ -115,17 +121,32 @@ static bool blki_reaches_upper(struct block_device *upper, struct bio *bio)
 }
 
 /*
+ * The original may be capable of an atomic write, which then would go past the
+ * target: turned into one that it refuses.
+ */
+static void blki_leave(struct blki_pair *pair, struct bio *bio)
+{
+	if (compat_bio_atomic(bio) && bio_sectors(bio))
+		bio->bi_iter.bi_sector = bdev_nr_sectors(bio->bi_bdev);
+	percpu_ref_put(&pair->users);
+}
+
+/*
  * Where the upper disk would send the bio without further ado, with a reference to
  * pair.inflight; NULL if it is for the upper disk to decide. That saves a third of
- * what a redirected bio costs. A target that is interposed in turn has to be seen
- * by the hook, and so is for the upper disk.
+ * what a redirected bio costs.
+ *
+ * A target that is interposed in turn has to be seen by the hook, and so is for the
+ * upper disk. So is what a driver submits from inside of its own submission: it is
+ * only put on a list, and must not be waited for while that driver may wait for
+ * something that is parked.
  */
 static struct block_device *blki_pass_gate(struct blki_pair *pair,
 					   struct bio *bio)
 {
 	struct block_device *target;
 
-	if (READ_ONCE(pair->parking) ||
+	if (current->bio_list || READ_ONCE(pair->parking) ||
 	    !percpu_ref_tryget_live(&pair->inflight))
 		return NULL;
 	target = READ_ONCE(pair->target);
@@ -145,10 +166,16 @@ static void blki_redirect(struct blki_pair *pair, struct bio *bio)
 	if (!percpu_ref_tryget_live(&pair->users))
 		return;
 	ctx = mempool_alloc(&pair->contexts, GFP_NOWAIT | __GFP_NOWARN);
-	if (unlikely(!ctx) && !blki_reaches_upper(upper, bio))
-		goto leave;
-	if (bdev != pair->original.bdev && !blki_remap_partition(bdev, bio))
-		goto leave;
+	if (unlikely(!ctx) && !blki_reaches_upper(upper, bio)) {
+		blki_leave(pair, bio);
+		return;
+	}
+	if (bdev != pair->original.bdev && !blki_remap_partition(bdev, bio)) {
+		if (ctx)
+			mempool_free(ctx, &pair->contexts);
+		percpu_ref_put(&pair->users);
+		return;
+	}
 	this_cpu_inc(*pair->redirected);
 	/* Polling is for the queue that the bio is leaving. */
 	bio->bi_opf &= ~REQ_POLLED;
@@ -161,12 +188,6 @@ static void blki_redirect(struct blki_pair *pair, struct bio *bio)
 	/* Not to be refused for its size but where there is a context. */
 	if (unlikely(!ctx))
 		bio_set_flag(bio, BIO_REMAPPED);
-	return;
-
-leave:
-	if (ctx)
-		mempool_free(ctx, &pair->contexts);
-	percpu_ref_put(&pair->users);
 }
 
 static void notrace blki_hook(unsigned long ip, unsigned long parent_ip,

@@ -90,6 +90,16 @@ static inline bool compat_bdev_frozen(struct block_device *bdev)
 }
 #endif
 
+/* 6.11 has atomic writes, for disks that can; ours cannot. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+static inline bool compat_bio_atomic(struct bio *bio) { return false; }
+#else
+static inline bool compat_bio_atomic(struct bio *bio)
+{
+	return bio->bi_opf & REQ_ATOMIC;
+}
+#endif
+
 /* 6.6 wants to know on whose behalf. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
 #define compat_super_freeze freeze_super
