@@ -294,10 +294,11 @@ int blki_hook_add(struct blki_pair *pair)
 }
 
 /**
- * blki_hook_remove() - No longer redirect, and wait for what was redirected.
+ * blki_hook_remove() - No longer redirect.
  * @pair: the gate is open and there is no target
  *
- * It ends when the original has completed all that came this way.
+ * What was redirected is still to be waited for: until pair.users is zero, and
+ * then for a grace period, as the last one may be on its way to the wait queue.
  */
 void blki_hook_remove(struct blki_pair *pair)
 {
@@ -309,7 +310,4 @@ void blki_hook_remove(struct blki_pair *pair)
 	mutex_unlock(&blki_hook_lock);
 	/* A callback that has found the pair still takes a reference or fails. */
 	percpu_ref_kill(&pair->users);
-	wait_event(pair->wait, percpu_ref_is_zero(&pair->users));
-	/* The last one may still be on its way to the wait queue. */
-	synchronize_rcu();
 }
