@@ -439,9 +439,10 @@ static void blki_put_locked(struct blki_pair *pair)
  * @flags: BLK_INTERPOSER_NO_FREEZE or 0
  * @error: step and reason of a failure
  *
- * Return: 0, -ENXIO (there is no pair), -EBUSY (attached already, or frozen by
- * its user), -EINVAL, -ELOOP or -ENODEV for the target, -ETIMEDOUT when I/O in
- * flight does not complete in 30 seconds. After an error all is as it was.
+ * Return: 0, -ENXIO (there is no pair), -EBUSY (attached already, detached with
+ * I/O in flight still, or frozen by its user), -EINVAL, -ELOOP or -ENODEV for
+ * the target, -ETIMEDOUT when I/O in flight does not complete in 30 seconds.
+ * After an error all is as it was.
  */
 int blk_interposer_attach(struct block_device *original,
 			  struct block_device *target, unsigned int flags,
@@ -490,7 +491,8 @@ EXPORT_SYMBOL_GPL(blk_interposer_detach);
  * @original: has a pair
  * @error: step and reason of a failure
  *
- * Return: 0, -ENXIO (there is no pair) or -EBUSY (attached, or in use).
+ * Return: 0, -ENXIO (there is no pair) or -EBUSY (attached, in use, or detached
+ * with I/O in flight still).
  */
 int blk_interposer_destroy(struct block_device *original,
 			   struct blk_interposer_error *error)

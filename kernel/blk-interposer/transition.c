@@ -13,7 +13,8 @@
  *	thaw			thaw
  *				unhook
  *
- * Whatever fails, the gate is opened and the file systems are thawed again.
+ * Whatever fails, the gate is opened and the file systems are thawed again. While
+ * it does not drain, it is opened for a while and closed again.
  *
  * pair.lock is held throughout. From freezing to thawing no memory is taken
  * that would need I/O.

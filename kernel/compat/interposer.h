@@ -95,6 +95,7 @@ static inline struct super_block *compat_bdev_super(struct block_device *bdev)
  */
 static inline int compat_bdev_freeze(struct block_device *bdev)
 {
+	const enum freeze_holder who = FREEZE_MAY_NEST | FREEZE_HOLDER_USERSPACE;
 	struct super_block *sb;
 	int err;
 
@@ -105,8 +106,12 @@ static inline int compat_bdev_freeze(struct block_device *bdev)
 	sb = compat_bdev_super(bdev);
 	if (!sb)
 		return err;
-	if (READ_ONCE(sb->s_writers.frozen) == SB_FREEZE_COMPLETE)
-		thaw_super(sb, FREEZE_MAY_NEST | FREEZE_HOLDER_USERSPACE);
+	if (READ_ONCE(sb->s_writers.frozen) == SB_FREEZE_COMPLETE) {
+		if (sb->s_op->thaw_super)
+			sb->s_op->thaw_super(sb, who);
+		else
+			thaw_super(sb, who);
+	}
 	deactivate_super(sb);
 	return err;
 }
