@@ -30,7 +30,7 @@ rotate() { # NAME DEVICE
 }
 
 # Sectors read, written and discarded, as the target counts them.
-seen() { awk -v f="$2" '{ print $f }' "/sys/block/$(bi_disk "$1")/stat"; }
+seen() { awk -v f="$2" '{ print $f }' "/sys/block/$(bi_disk "/dev/mapper/$1")/stat"; }
 
 count() { # NAME FIELD SECTORS COMMAND...
 	local name=$1 field=$2 sectors=$3 before
@@ -125,11 +125,13 @@ test_raid_load() {
 # Multipath gives back what it has no path for when it is suspended; device-mapper submits that again afterwards.
 test_requeue() {
 	lb_step "device-mapper: what is queued again"
-	local ram size before pids=() pid
+	local ram size before pids=() pid half=20480
 	modprobe -a dm-multipath dm-round-robin || lb_fail "no dm-multipath"
 	ram=$(lb_ramdisk 16)
 	size=$(bi_sectors "$ram")
-	dmsetup create multi --table "0 $size multipath 3 queue_if_no_path queue_mode bio 0 1 1 round-robin 0 1 1 $ram 100"
+	# In two, so that a write is split: only a part of one is submitted again as another bio.
+	printf '%s multipath 3 queue_if_no_path queue_mode bio 0 1 1 round-robin 0 1 1 %s 1\n' \
+		"0 $half" "$ram" "$half $((size - half))" "$ram" | dmsetup create multi
 	dmsetup mknodes multi
 	mountpoint -q "$trace" || mount -t tracefs none "$trace"
 	echo 'p:rewound dm_mod:dm_io_rewind' >"$trace/kprobe_events"
@@ -139,7 +141,8 @@ test_requeue() {
 	dd if="$model" of=/dev/mapper/multi bs=1M oflag=direct status=none
 	before=$(seen rot 7)
 	dmsetup message multi 0 "fail_path $ram"
-	# The middle, and the end, which is moved to the beginning: each in several bios.
+	dmsetup message multi $half "fail_path $ram"
+	# The middle, across the two, and the end, which is moved to the beginning: each in several bios.
 	dd if=/dev/urandom of="$model" bs=1M seek=7 count=2 conv=notrunc status=none
 	dd if=/dev/urandom of="$model" bs=1M seek=13 count=3 conv=notrunc status=none
 	fio --name=write --filename=/dev/mapper/multi --rw=write --bs=64k --direct=1 --ioengine=io_uring --iodepth=8 \
@@ -159,6 +162,7 @@ test_requeue() {
 		kill -0 "$pid" || lb_fail "a write is done without a path"
 	done
 	dmsetup message multi 0 "reinstate_path $ram"
+	dmsetup message multi $half "reinstate_path $ram"
 	for pid in "${pids[@]}"; do
 		wait "$pid" || lb_fail "a write has failed"
 	done
