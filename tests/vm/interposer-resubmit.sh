@@ -122,61 +122,46 @@ test_raid_load() {
 	bi_none_left
 }
 
-# Multipath gives back what it has no path for when it is suspended; device-mapper submits that again afterwards.
+# A thin volume gives back what its pool has no space for when it is suspended; device-mapper submits that again. Only
+# what it has split, at the pool's blocks, becomes another bio then.
 test_requeue() {
 	lb_step "device-mapper: what is queued again"
-	local ram size before pids=() pid half=20480
-	modprobe -a dm-multipath dm-round-robin || lb_fail "no dm-multipath"
-	ram=$(lb_ramdisk 16)
-	size=$(bi_sectors "$ram")
-	# In two, so that a write is split: only a part of one is submitted again as another bio.
-	printf '%s multipath 3 queue_if_no_path queue_mode bio 0 1 1 round-robin 0 1 1 %s 1\n' \
-		"0 $half" "$ram" "$half $((size - half))" "$ram" | dmsetup create multi
-	dmsetup mknodes multi
+	local meta data writer before
+	modprobe dm-thin-pool || lb_fail "no dm-thin-pool"
+	meta=$(lb_ramdisk 4) data=$(lb_ramdisk 16)
+	dmsetup create pool --table "0 4096 thin-pool $meta $data 128 0"
+	dmsetup mknodes pool
+	dmsetup message pool 0 "create_thin 0"
+	dmsetup create thin --table "0 32768 thin /dev/mapper/pool 0"
+	dmsetup mknodes thin
 	mountpoint -q "$trace" || mount -t tracefs none "$trace"
 	echo 'p:rewound dm_mod:dm_io_rewind' >"$trace/kprobe_events"
 	echo 1 >"$trace/events/kprobes/rewound/enable"
-	rotate rot /dev/mapper/multi
+	rotate rot /dev/mapper/thin
 	dd if=/dev/urandom of="$model" bs=1M count=16 status=none
-	dd if="$model" of=/dev/mapper/multi bs=1M oflag=direct status=none
 	before=$(seen rot 7)
-	dmsetup message multi 0 "fail_path $ram"
-	dmsetup message multi $half "fail_path $ram"
-	# The middle, across the two, and the end, which is moved to the beginning: each in several bios.
-	dd if=/dev/urandom of="$model" bs=1M seek=7 count=2 conv=notrunc status=none
-	dd if=/dev/urandom of="$model" bs=1M seek=13 count=3 conv=notrunc status=none
-	fio --name=write --filename=/dev/mapper/multi --rw=write --bs=64k --direct=1 --ioengine=io_uring --iodepth=8 \
-		--size=256k --offset=4m --output="$lb_state/fio" &
-	pids+=($!)
-	dd if="$model" of=/dev/mapper/multi bs=2M skip=7M seek=7M iflag=skip_bytes oflag=direct,seek_bytes count=1 \
-		status=none conv=notrunc &
-	pids+=($!)
-	dd if="$model" of=/dev/mapper/multi bs=3M skip=13M seek=13M iflag=skip_bytes oflag=direct,seek_bytes count=1 \
-		status=none conv=notrunc &
-	pids+=($!)
-	sleep 2
-	dmsetup suspend --noflush --nolockfs multi
-	dmsetup resume multi
+	dd if="$model" of=/dev/mapper/thin bs=1M oflag=direct status=none &
+	writer=$!
+	sleep 3
+	kill -0 "$writer" || lb_fail "16 MiB are written to a pool of 2"
+	dmsetup suspend --noflush --nolockfs thin
+	dmsetup resume thin
 	sleep 0.5
-	for pid in "${pids[@]}"; do
-		kill -0 "$pid" || lb_fail "a write is done without a path"
-	done
-	dmsetup message multi 0 "reinstate_path $ram"
-	dmsetup message multi $half "reinstate_path $ram"
-	for pid in "${pids[@]}"; do
-		wait "$pid" || lb_fail "a write has failed"
-	done
+	kill -0 "$writer" || lb_fail "16 MiB are written to a pool of 2, which has been suspended"
+	dmsetup suspend --noflush --nolockfs pool
+	dmsetup reload pool --table "0 32768 thin-pool $meta $data 128 0"
+	dmsetup resume pool
+	wait "$writer" || lb_fail "the write has failed"
 	awk '$1 == "rewound" { n = $2 } END { exit !n }' "$trace/kprobe_profile" || lb_fail "nothing was queued again"
 	before=$(($(seen rot 7) - before))
-	[ "$before" = $((5 * 2048 + 512)) ] || lb_fail "of $((5 * 2048 + 512)) sectors written the target has seen $before"
-	# What fio wrote is not in the model, and once more through the target.
-	dd if="$model" of=/dev/mapper/multi bs=256k skip=16 seek=16 count=1 oflag=direct conv=notrunc status=none
-	same /dev/mapper/multi
+	[ "$before" = 32768 ] || lb_fail "of 32768 sectors the target has seen $before"
+	same /dev/mapper/thin
 	echo 0 >"$trace/events/kprobes/rewound/enable"
 	echo >"$trace/kprobe_events"
 	blk-interpose remove rot
-	same_below /dev/mapper/multi
-	dmsetup remove multi
+	same_below /dev/mapper/thin
+	dmsetup remove thin
+	dmsetup remove pool
 	bi_none_left
 }
 
