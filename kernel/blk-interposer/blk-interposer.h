@@ -51,19 +51,22 @@
  * @hash: the redirected originals; only while one is attached
  * @owned: the list of the descriptor that owns it, under blki_owned_lock
  * @owned_by: there is one, which has a reference; under the same
- * @lock: one transition at a time; protects @removed and @target_dev
+ * @lock: one transition at a time; protects @removed, @leaving and @target_dev
  * @removed: the disks are gone or going
+ * @leaving: not hooked, but @leave still waits for what was redirected
  * @original: open for as long as the pair lives
  * @holder: who had claimed the original when the pair was made
  * @upper: hidden; what redirected bios are sent to
  * @lower: what targets open
  * @lower_name: its name, for when the disk is gone
  * @lower_devt: its number
- * @bs: clones for the original. A bio of this set is never redirected.
+ * @bs: clones for the original. A bio of this set is never redirected, nor is
+ *	what was split from one.
  * @contexts: struct blki_context
  * @users: redirected bios, from the hook to their completion
  * @inflight: those that the gate has let through, to their completion
- * @parking: the gate is closed, or parked bios are still being let through
+ * @parking: the gate is closed; with zones, or parked bios are still being let
+ *	through
  * @settled: what was under way when the hook was set has reached the original
  * @target: where bios go; NULL: to the original. Changes while the gate is
  *	closed and @inflight is zero.
@@ -72,7 +75,8 @@
  * @parked: bios that wait for the gate, in their order
  * @wait: for @users and @inflight to become zero
  * @watch: mirrors what changes below
- * @reap: removes the pair when its owner is gone
+ * @leave: waits for @users; has a reference
+ * @reap: removes the pair when its owner is gone; has a reference
  * @redirected: how many bios
  * @nr_parked: how many of them had to wait
  * @nr_again: how many got EAGAIN instead
@@ -88,6 +92,7 @@ struct blki_pair {
 	bool owned_by;
 	struct mutex lock; /* a transition, creation, removal */
 	bool removed;
+	bool leaving;
 	struct compat_bdev original;
 	void *holder;
 	struct gendisk *upper;
@@ -106,7 +111,8 @@ struct blki_pair {
 	struct bio_list parked;
 	wait_queue_head_t wait;
 	struct delayed_work watch;
-	struct work_struct reap;
+	struct work_struct leave;
+	struct delayed_work reap;
 	u64 __percpu *redirected;
 	atomic64_t nr_parked;
 	atomic64_t nr_again;
@@ -188,6 +194,7 @@ int blki_wait_counted(struct blki_pair *pair, unsigned long timeout);
 bool blki_sees_inflight(struct block_device *bdev);
 
 /* io.c */
+extern bio_end_io_t *blki_chain_end_io;
 extern const struct block_device_operations blki_upper_fops;
 extern const struct block_device_operations blki_lower_fops;
 int blki_io_init(void);
@@ -207,7 +214,8 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 		struct blk_interposer_error *error);
 int blki_detach(struct blki_pair *pair, const struct blki_request *request,
 		struct blki_times *times, struct blk_interposer_error *error);
-void blki_detach_forced(struct blki_pair *pair);
+int blki_detach_forced(struct blki_pair *pair);
+void blki_leave_work(struct work_struct *work);
 
 /* pair.c */
 struct blki_pair *blki_create(struct block_device *original,
@@ -219,6 +227,7 @@ bool blki_is_own_disk(struct gendisk *disk);
 void blki_pairs_exit(void);
 
 /* control.c */
+extern struct workqueue_struct *blki_reap_wq;
 int blki_control_init(void);
 void blki_control_exit(void);
 

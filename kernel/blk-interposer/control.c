@@ -20,7 +20,8 @@
 #define BLKI_MAX_TIMEOUT_MS	3600000
 
 static DEFINE_MUTEX(blki_owned_lock);
-static struct workqueue_struct *blki_reap_wq;
+/* Waits for what may take as long as a disk does not answer. */
+struct workqueue_struct *blki_reap_wq;
 
 /**
  * struct blki_file - an open control device
@@ -447,7 +448,7 @@ static int blki_close(struct inode *inode, struct file *file)
 		list_del_init(&pair->owned);
 		pair->owned_by = false;
 		/* The reference is the work's now, unless it has one already. */
-		if (!queue_work(blki_reap_wq, &pair->reap))
+		if (!queue_delayed_work(blki_reap_wq, &pair->reap, 0))
 			blki_put(pair);
 	}
 	mutex_unlock(&blki_owned_lock);

@@ -39,6 +39,33 @@ static void blki_note_bypass(struct blki_pair *pair, struct bio *bio)
 		atomic64_inc(&pair->bypassed);
 }
 
+/* What a bio is chained to, or NULL. */
+static struct bio *blki_chain_parent(struct bio *bio)
+{
+	struct bio *parent = READ_ONCE(bio->bi_private);
+
+	/* Redirecting it meanwhile changes the function before the data. */
+	smp_rmb(); /* blki_context_attach() */
+	return READ_ONCE(bio->bi_end_io) == blki_chain_end_io ? parent : NULL;
+}
+
+/*
+ * A clone for the original, or what a driver below has split from one and sends
+ * to itself once more: that is of the driver's bio_set, and chained to ours. A
+ * parent cannot end before its children.
+ */
+static bool blki_is_ours(struct blki_pair *pair, struct bio *bio)
+{
+	if (bio->bi_pool == &pair->bs)
+		return true;
+	if (likely(!bio_flagged(bio, BIO_CLONED)))
+		return false;
+	do {
+		bio = blki_chain_parent(bio);
+	} while (bio && bio->bi_pool != &pair->bs);
+	return bio;
+}
+
 /*
  * Whether this may be the rest of a bio that has begun at the original before
  * the hook was set, and which is accounted for there. Only asked while such
@@ -56,9 +83,13 @@ static bool blki_maybe_begun(struct bio *bio)
  */
 static bool blki_remap_partition(struct block_device *part, struct bio *bio)
 {
+	sector_t sectors = bdev_nr_sectors(part);
+
 	if (!bio_sectors(bio))
 		return true;
-	if (bio_end_sector(bio) > bdev_nr_sectors(part))
+	/* The end of the bio might wrap around. */
+	if (bio_sectors(bio) > sectors ||
+	    bio->bi_iter.bi_sector > sectors - bio_sectors(bio))
 		return false;
 	bio->bi_iter.bi_sector += part->bd_start_sect;
 	return true;
@@ -75,6 +106,8 @@ static bool blki_reaches_upper(struct block_device *upper, struct bio *bio)
 	switch (bio_op(bio)) {
 	case REQ_OP_READ:
 	case REQ_OP_WRITE:
+		if (compat_bio_atomic(bio))
+			return false;
 		return bio_sectors(bio) || bdev_write_cache(upper);
 	case REQ_OP_DISCARD:
 		return bdev_max_discard_sectors(upper);
@@ -88,17 +121,32 @@ static bool blki_reaches_upper(struct block_device *upper, struct bio *bio)
 }
 
 /*
+ * The original may be capable of an atomic write, which then would go past the
+ * target: turned into one that it refuses.
+ */
+static void blki_leave(struct blki_pair *pair, struct bio *bio)
+{
+	if (compat_bio_atomic(bio) && bio_sectors(bio))
+		bio->bi_iter.bi_sector = bdev_nr_sectors(bio->bi_bdev);
+	percpu_ref_put(&pair->users);
+}
+
+/*
  * Where the upper disk would send the bio without further ado, with a reference to
  * pair.inflight; NULL if it is for the upper disk to decide. That saves a third of
- * what a redirected bio costs. A target that is interposed in turn has to be seen
- * by the hook, and so is for the upper disk.
+ * what a redirected bio costs.
+ *
+ * A target that is interposed in turn has to be seen by the hook, and so is for the
+ * upper disk. So is what a driver submits from inside of its own submission: it is
+ * only put on a list, and must not be waited for while that driver may wait for
+ * something that is parked.
  */
 static struct block_device *blki_pass_gate(struct blki_pair *pair,
 					   struct bio *bio)
 {
 	struct block_device *target;
 
-	if (READ_ONCE(pair->parking) ||
+	if (current->bio_list || READ_ONCE(pair->parking) ||
 	    !percpu_ref_tryget_live(&pair->inflight))
 		return NULL;
 	target = READ_ONCE(pair->target);
@@ -118,10 +166,16 @@ static void blki_redirect(struct blki_pair *pair, struct bio *bio)
 	if (!percpu_ref_tryget_live(&pair->users))
 		return;
 	ctx = mempool_alloc(&pair->contexts, GFP_NOWAIT | __GFP_NOWARN);
-	if (unlikely(!ctx) && !blki_reaches_upper(upper, bio))
-		goto leave;
-	if (bdev != pair->original.bdev && !blki_remap_partition(bdev, bio))
-		goto leave;
+	if (unlikely(!ctx) && !blki_reaches_upper(upper, bio)) {
+		blki_leave(pair, bio);
+		return;
+	}
+	if (bdev != pair->original.bdev && !blki_remap_partition(bdev, bio)) {
+		if (ctx)
+			mempool_free(ctx, &pair->contexts);
+		percpu_ref_put(&pair->users);
+		return;
+	}
 	this_cpu_inc(*pair->redirected);
 	/* Polling is for the queue that the bio is leaving. */
 	bio->bi_opf &= ~REQ_POLLED;
@@ -134,12 +188,6 @@ static void blki_redirect(struct blki_pair *pair, struct bio *bio)
 	/* Not to be refused for its size but where there is a context. */
 	if (unlikely(!ctx))
 		bio_set_flag(bio, BIO_REMAPPED);
-	return;
-
-leave:
-	if (ctx)
-		mempool_free(ctx, &pair->contexts);
-	percpu_ref_put(&pair->users);
 }
 
 static void notrace blki_hook(unsigned long ip, unsigned long parent_ip,
@@ -159,7 +207,7 @@ static void notrace blki_hook(unsigned long ip, unsigned long parent_ip,
 			continue;
 		}
 		/* Ours; or past the partition already, and no more to be had. */
-		if (bio->bi_pool == &pair->bs || bio_flagged(bio, BIO_REMAPPED))
+		if (bio_flagged(bio, BIO_REMAPPED) || blki_is_ours(pair, bio))
 			break;
 		if (!READ_ONCE(pair->settled) && blki_maybe_begun(bio))
 			break;
@@ -246,10 +294,11 @@ int blki_hook_add(struct blki_pair *pair)
 }
 
 /**
- * blki_hook_remove() - No longer redirect, and wait for what was redirected.
+ * blki_hook_remove() - No longer redirect.
  * @pair: the gate is open and there is no target
  *
- * It ends when the original has completed all that came this way.
+ * What was redirected is still to be waited for: until pair.users is zero, and
+ * then for a grace period, as the last one may be on its way to the wait queue.
  */
 void blki_hook_remove(struct blki_pair *pair)
 {
@@ -261,7 +310,4 @@ void blki_hook_remove(struct blki_pair *pair)
 	mutex_unlock(&blki_hook_lock);
 	/* A callback that has found the pair still takes a reference or fails. */
 	percpu_ref_kill(&pair->users);
-	wait_event(pair->wait, percpu_ref_is_zero(&pair->users));
-	/* The last one may still be on its way to the wait queue. */
-	synchronize_rcu();
 }

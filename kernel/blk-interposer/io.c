@@ -7,7 +7,8 @@
  * clone to the original.
  *
  * Nothing here sleeps for the gate: a parked bio is put on a list and its
- * submitter goes on. pair.park_lock is the only lock, see blk-interposer.h.
+ * submitter goes on. pair.park_lock is the only lock, see blk-interposer.h; the
+ * lists of bios to be completed are of a CPU each, with interrupts disabled.
  */
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -19,11 +20,28 @@
 
 static struct kmem_cache *blki_context_cache;
 
+/* That of bio_chain(), which is static in the kernel; set once. */
+bio_end_io_t *blki_chain_end_io __ro_after_init;
+
+/**
+ * struct blki_ending - redirected bios that a CPU is to complete
+ * @bios: complete below, and chained to others above
+ * @busy: somebody on this CPU is completing them
+ *
+ * With preemption disabled; interrupts too, for the list.
+ */
+struct blki_ending {
+	struct bio_list bios;
+	bool busy;
+};
+
+static DEFINE_PER_CPU(struct blki_ending, blki_ending);
+
 /*
  * The submitter sees the device that it has sent the bio to, for its messages for
  * instance. All that the bio has seen stay until it has heard.
  */
-static void blki_end_io(struct bio *bio)
+static void blki_complete(struct bio *bio)
 {
 	struct blki_context *ctx = bio->bi_private;
 	struct blki_pair *pair = ctx->pair;
@@ -38,6 +56,43 @@ static void blki_end_io(struct bio *bio)
 	if (inflight)
 		percpu_ref_put(&pair->inflight);
 	percpu_ref_put(&pair->users);
+}
+
+/*
+ * bio_endio() goes up a chain in a loop, but it does not know that what is
+ * redirected is in one. A thousand bios that have waited for the first would end
+ * inside of each other: so those that find one ending on this CPU leave it to that.
+ */
+static void blki_complete_chained(struct bio *bio)
+{
+	struct blki_ending *ending;
+	unsigned long flags;
+
+	preempt_disable();
+	ending = this_cpu_ptr(&blki_ending);
+	local_irq_save(flags);
+	bio_list_add(&ending->bios, bio);
+	if (!ending->busy) {
+		ending->busy = true;
+		while ((bio = bio_list_pop(&ending->bios))) {
+			local_irq_restore(flags);
+			blki_complete(bio);
+			local_irq_save(flags);
+		}
+		ending->busy = false;
+	}
+	local_irq_restore(flags);
+	preempt_enable();
+}
+
+static void blki_end_io(struct bio *bio)
+{
+	struct blki_context *ctx = bio->bi_private;
+
+	if (ctx->end_io == blki_chain_end_io)
+		blki_complete_chained(bio);
+	else
+		blki_complete(bio);
 }
 
 /**
@@ -59,6 +114,8 @@ void blki_context_attach(struct blki_pair *pair, struct bio *bio,
 	ctx->bdev = bdev;
 	ctx->inflight = false;
 	bio->bi_end_io = blki_end_io;
+	/* Whoever finds the context there knows that it is none of a chain. */
+	smp_wmb(); /* blki_chain_parent() */
 	bio->bi_private = ctx;
 }
 
@@ -201,24 +258,28 @@ void blki_gate_close(struct blki_pair *pair)
 	percpu_ref_kill(&pair->inflight);
 }
 
-/* Takes what is parked; once there is nothing the gate is open. */
+/*
+ * Takes what is parked. The gate is open then; with zones, whose writes have to
+ * stay in order, only once there is nothing.
+ */
 static bool blki_unpark(struct blki_pair *pair, struct bio_list *bios)
 {
 	spin_lock(&pair->park_lock);
 	bio_list_init(bios);
 	bio_list_merge(bios, &pair->parked);
 	bio_list_init(&pair->parked);
-	if (bio_list_empty(bios))
+	if (bio_list_empty(bios) || !bdev_is_zoned(pair->original.bdev))
 		WRITE_ONCE(pair->parking, false);
 	spin_unlock(&pair->park_lock);
 	return !bio_list_empty(bios);
 }
 
 /**
- * blki_gate_open() - Let parked bios through, then all others.
+ * blki_gate_open() - Let parked bios through, and all others.
  * @pair: with its gate closed; the lock is held
  *
- * Bios that come meanwhile queue up behind, so that zoned writes stay in order.
+ * With zones, bios that come meanwhile queue up behind, so that writes stay in
+ * order: under a load that never pauses this may take long.
  */
 void blki_gate_open(struct blki_pair *pair)
 {
@@ -332,13 +393,25 @@ void blki_io_exit_pair(struct blki_pair *pair)
 	bioset_exit(&pair->bs);
 }
 
+/* Two bios that are never submitted show it. */
+static bio_end_io_t * __init blki_learn_chain_end_io(void)
+{
+	struct bio child, parent;
+
+	bio_init(&parent, NULL, NULL, 0, REQ_OP_READ);
+	bio_init(&child, NULL, NULL, 0, REQ_OP_READ);
+	bio_chain(&child, &parent);
+	return child.bi_end_io;
+}
+
 /**
  * blki_io_init() - Make what all pairs share.
  *
  * Return: 0 or -ENOMEM.
  */
-int blki_io_init(void)
+int __init blki_io_init(void)
 {
+	blki_chain_end_io = blki_learn_chain_end_io();
 	blki_context_cache = KMEM_CACHE(blki_context, 0);
 	return blki_context_cache ? 0 : -ENOMEM;
 }

@@ -243,20 +243,31 @@ static void blki_remove(struct blki_pair *pair)
 
 /*
  * Detaches and removes a pair whose owner is gone. A lower disk that is open
- * becomes a disk that is gone.
+ * becomes a disk that is gone. What takes long is tried again a second later, with
+ * I/O going on meanwhile.
  */
 static void blki_reap(struct work_struct *work)
 {
-	struct blki_pair *pair = container_of(work, struct blki_pair, reap);
+	struct blki_pair *pair = container_of(to_delayed_work(work),
+					      struct blki_pair, reap);
 	bool mine;
+	int err = 0;
 
 	mutex_lock(&pair->lock);
 	mine = !pair->removed;
 	if (mine && pair->target)
-		blki_detach_forced(pair);
-	if (mine)
+		err = blki_detach_forced(pair);
+	if (mine && !err && pair->leaving)
+		err = -EBUSY;
+	if (mine && !err)
 		blki_remove(pair);
 	mutex_unlock(&pair->lock);
+	if (err) {
+		/* If it is queued already, that is for another owner. */
+		if (!queue_delayed_work(blki_reap_wq, &pair->reap, HZ))
+			blki_put(pair);
+		return;
+	}
 	if (mine) {
 		blki_put(pair);
 		module_put(THIS_MODULE);
@@ -275,7 +286,8 @@ static struct blki_pair *blki_alloc(struct block_device *original)
 	mutex_init(&pair->lock);
 	INIT_LIST_HEAD(&pair->owned);
 	INIT_DELAYED_WORK(&pair->watch, blki_watch);
-	INIT_WORK(&pair->reap, blki_reap);
+	INIT_WORK(&pair->leave, blki_leave_work);
+	INIT_DELAYED_WORK(&pair->reap, blki_reap);
 	pair->holder = READ_ONCE(original->bd_holder);
 	pair->redirected = alloc_percpu(u64);
 	if (!pair->redirected)
@@ -356,7 +368,8 @@ unlock:
  * @pair: its lock is held, and so is a reference
  * @error: step and reason of a failure
  *
- * Return: 0, or -EBUSY if a target is attached or the lower disk is open.
+ * Return: 0, or -EBUSY if a target is attached, what was redirected to it is not
+ * complete, or the lower disk is open.
  */
 int blki_destroy(struct blki_pair *pair, struct blk_interposer_error *error)
 {
@@ -364,6 +377,9 @@ int blki_destroy(struct blki_pair *pair, struct blk_interposer_error *error)
 	if (pair->target)
 		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
 				 BLK_INTERPOSER_ATTACHED, -EBUSY);
+	if (pair->leaving)
+		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
+				 BLK_INTERPOSER_LEAVING, -EBUSY);
 	if (disk_openers(pair->lower))
 		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
 				 BLK_INTERPOSER_BUSY, -EBUSY);
@@ -423,9 +439,10 @@ static void blki_put_locked(struct blki_pair *pair)
  * @flags: BLK_INTERPOSER_NO_FREEZE or 0
  * @error: step and reason of a failure
  *
- * Return: 0, -ENXIO (there is no pair), -EBUSY (attached already, or frozen by
- * its user), -EINVAL, -ELOOP or -ENODEV for the target, -ETIMEDOUT when I/O in
- * flight does not complete in 30 seconds. After an error all is as it was.
+ * Return: 0, -ENXIO (there is no pair), -EBUSY (attached already, detached with
+ * I/O in flight still, or frozen by its user), -EINVAL, -ELOOP or -ENODEV for
+ * the target, -ETIMEDOUT when I/O in flight does not complete in 30 seconds.
+ * After an error all is as it was.
  */
 int blk_interposer_attach(struct block_device *original,
 			  struct block_device *target, unsigned int flags,
@@ -474,7 +491,8 @@ EXPORT_SYMBOL_GPL(blk_interposer_detach);
  * @original: has a pair
  * @error: step and reason of a failure
  *
- * Return: 0, -ENXIO (there is no pair) or -EBUSY (attached, or in use).
+ * Return: 0, -ENXIO (there is no pair) or -EBUSY (attached, in use, or detached
+ * with I/O in flight still).
  */
 int blk_interposer_destroy(struct block_device *original,
 			   struct blk_interposer_error *error)

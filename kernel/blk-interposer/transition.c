@@ -13,7 +13,8 @@
  *	thaw			thaw
  *				unhook
  *
- * Whatever fails, the gate is opened and the file systems are thawed again.
+ * Whatever fails, the gate is opened and the file systems are thawed again. While
+ * it does not drain, it is opened for a while and closed again.
  *
  * pair.lock is held throughout. From freezing to thawing no memory is taken
  * that would need I/O.
@@ -23,6 +24,9 @@
 #include <linux/slab.h>
 
 #include "blk-interposer.h"
+
+/* So long everybody's I/O waits for what the target has; then it goes on. */
+#define BLKI_CLOSED_AT_MOST	(2 * HZ)
 
 /**
  * struct blki_frozen - what is to be frozen, and has been
@@ -64,8 +68,9 @@ static void blki_thaw(struct blki_frozen *frozen)
 		err = 0;
 		if (frozen->nr < frozen->nr_frozen)
 			err = compat_bdev_thaw(dev->bdev);
+		/* Somebody else has thawed it, and the device still counts. */
 		if (err)
-			pr_warn("%pg: the file system does not thaw: error %d\n",
+			pr_warn("%pg: the file system does not thaw: error %d; thaw it by itself, detach with NO_FREEZE\n",
 				dev->bdev, err);
 		compat_bdev_close(dev);
 	}
@@ -219,6 +224,32 @@ static int blki_switch(struct blki_pair *pair, struct block_device *target,
 }
 
 /*
+ * What the gate has let through may take long: throttled by a cgroup, for instance.
+ * So the gate is closed for a short time only, and again after a while.
+ */
+static int blki_switch_soon(struct blki_pair *pair, struct block_device *target,
+			    unsigned long timeout, u64 *parked_ns,
+			    struct blk_interposer_error *error)
+{
+	unsigned long end = jiffies + timeout;
+	u64 ns;
+	int err;
+
+	for (;;) {
+		err = blki_switch(pair, target,
+				  min_t(unsigned long, timeout,
+					BLKI_CLOSED_AT_MOST), &ns, error);
+		*parked_ns += ns;
+		if (err != -ETIMEDOUT || time_after_eq(jiffies, end))
+			break;
+		schedule_timeout_killable(HZ);
+	}
+	if (!err)
+		blki_fail(error, BLK_INTERPOSER_STEP_NONE, BLK_INTERPOSER_OK, 0);
+	return err;
+}
+
+/*
  * To detach nothing has to be frozen, it only leaves a better state behind. So a
  * file system that has failed and cannot be frozen is no reason to keep a target
  * that makes it fail.
@@ -250,8 +281,8 @@ static int blki_transit(struct blki_pair *pair, struct block_device *target,
 				BLK_INTERPOSER_OK, 0);
 	}
 	if (!err) {
-		err = blki_switch(pair, target, request->timeout,
-				  &times->parked_ns, error);
+		err = blki_switch_soon(pair, target, request->timeout,
+				       &times->parked_ns, error);
 		blki_thaw(&frozen);
 	}
 	times->frozen_ns = freeze ? ktime_get_ns() - start : 0;
@@ -346,6 +377,47 @@ static int blki_await_earlier(struct blki_pair *pair, unsigned long timeout,
 	return err;
 }
 
+static bool blki_left(struct blki_pair *pair)
+{
+	return percpu_ref_is_zero(&pair->users);
+}
+
+/**
+ * blki_leave_work() - Wait for what was redirected.
+ * @work: that of a pair which is leaving
+ */
+void blki_leave_work(struct work_struct *work)
+{
+	struct blki_pair *pair = container_of(work, struct blki_pair, leave);
+
+	wait_event(pair->wait, blki_left(pair));
+	synchronize_rcu();
+	mutex_lock(&pair->lock);
+	pair->leaving = false;
+	mutex_unlock(&pair->lock);
+	blki_put(pair);
+}
+
+/*
+ * No longer redirects, and waits for what was: until the original has completed
+ * it. If that takes too long a worker goes on waiting. The target has nothing of
+ * it, as the gate was closed and drained, or it was never reached.
+ */
+static void blki_unhook(struct blki_pair *pair, unsigned long timeout)
+{
+	lockdep_assert_held(&pair->lock);
+	blki_hook_remove(pair);
+	compat_bdev_close(&pair->target_dev);
+	if (wait_event_killable_timeout(pair->wait, blki_left(pair),
+					timeout) > 0) {
+		synchronize_rcu();
+		return;
+	}
+	pair->leaving = true;
+	kref_get(&pair->kref);
+	queue_work(blki_reap_wq, &pair->leave);
+}
+
 /**
  * blki_attach() - Put a target between an original and those who use it.
  * @pair: its lock is held
@@ -367,6 +439,9 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 	if (pair->target)
 		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
 				 BLK_INTERPOSER_ATTACHED, -EBUSY);
+	if (pair->leaving)
+		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
+				 BLK_INTERPOSER_LEAVING, -EBUSY);
 	reason = blki_check_target(pair, target);
 	if (reason)
 		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK, reason,
@@ -385,20 +460,18 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 	if (!err)
 		err = blki_transit(pair, target, request, times, error);
 	if (err) {
-		blki_hook_remove(pair);
-		compat_bdev_close(&pair->target_dev);
+		blki_unhook(pair, request->timeout);
 		return err;
 	}
 	pr_info("%pg: attached %pg\n", pair->original.bdev, target);
 	return 0;
 }
 
-static void blki_detached(struct blki_pair *pair)
+static void blki_detached(struct blki_pair *pair, unsigned long timeout)
 {
 	pr_info("%pg: detached %pg\n", pair->original.bdev,
 		pair->target_dev.bdev);
-	blki_hook_remove(pair);
-	compat_bdev_close(&pair->target_dev);
+	blki_unhook(pair, timeout);
 }
 
 /**
@@ -425,7 +498,7 @@ int blki_detach(struct blki_pair *pair, const struct blki_request *request,
 		how.flags |= BLK_INTERPOSER_NO_FREEZE;
 	err = blki_transit(pair, NULL, &how, times, error);
 	if (!err)
-		blki_detached(pair);
+		blki_detached(pair, request->timeout);
 	return err;
 }
 
@@ -433,20 +506,24 @@ int blki_detach(struct blki_pair *pair, const struct blki_request *request,
  * blki_detach_forced() - Detach for an owner that is no more.
  * @pair: its lock is held
  *
- * Nothing is frozen, and it takes as long as the target takes to complete what
- * it has.
+ * Nothing is frozen. While the target does not complete what it has, it has to be
+ * tried again.
+ *
+ * Return: 0 or -ETIMEDOUT; then the target is still attached.
  */
-void blki_detach_forced(struct blki_pair *pair)
+int blki_detach_forced(struct blki_pair *pair)
 {
 	unsigned int noio = memalloc_noio_save();
+	struct blk_interposer_error error;
+	u64 parked_ns;
+	int err;
 
 	lockdep_assert_held(&pair->lock);
 	blki_gate_prepare(pair);
-	blki_gate_close(pair);
-	wait_event(pair->wait, percpu_ref_is_zero(&pair->inflight));
-	WRITE_ONCE(pair->target, NULL);
-	blki_gate_open(pair);
+	err = blki_switch(pair, NULL, BLKI_CLOSED_AT_MOST, &parked_ns, &error);
 	blki_gate_done(pair);
 	memalloc_noio_restore(noio);
-	blki_detached(pair);
+	if (!err)
+		blki_detached(pair, BLKI_CLOSED_AT_MOST);
+	return err;
 }

@@ -73,8 +73,49 @@ static inline bool compat_bdev_frozen(struct block_device *bdev)
 	return READ_ONCE(bdev->bd_fsfreeze_count) > 0;
 }
 #else
-#define compat_bdev_freeze bdev_freeze
 #define compat_bdev_thaw bdev_thaw
+
+/* The file system on it, with a reference, or NULL. */
+static inline struct super_block *compat_bdev_super(struct block_device *bdev)
+{
+	struct super_block *sb = NULL;
+
+	mutex_lock(&bdev->bd_holder_lock);
+	if (bdev->bd_holder_ops == &fs_holder_ops)
+		sb = bdev->bd_holder;
+	if (sb && !atomic_inc_not_zero(&sb->s_active))
+		sb = NULL;
+	mutex_unlock(&bdev->bd_holder_lock);
+	return sb;
+}
+
+/*
+ * It returns an error of earlier writes to the device, which is nothing to us, and
+ * leaves the file system frozen then.
+ */
+static inline int compat_bdev_freeze(struct block_device *bdev)
+{
+	const enum freeze_holder who = FREEZE_MAY_NEST | FREEZE_HOLDER_USERSPACE;
+	struct super_block *sb;
+	int err;
+
+	sync_blockdev(bdev);
+	err = bdev_freeze(bdev);
+	if (!err)
+		return 0;
+	sb = compat_bdev_super(bdev);
+	if (!sb)
+		return err;
+	if (READ_ONCE(sb->s_writers.frozen) == SB_FREEZE_COMPLETE) {
+		if (sb->s_op->thaw_super)
+			sb->s_op->thaw_super(sb, who);
+		else
+			thaw_super(sb, who);
+	}
+	deactivate_super(sb);
+	return err;
+}
+
 static inline bool compat_bdev_frozen(struct block_device *bdev)
 {
 	bool frozen = atomic_read(&bdev->bd_fsfreeze_count) > 0;
@@ -87,6 +128,16 @@ static inline bool compat_bdev_frozen(struct block_device *bdev)
 	}
 	mutex_unlock(&bdev->bd_holder_lock);
 	return frozen;
+}
+#endif
+
+/* 6.11 has atomic writes, for disks that can; ours cannot. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+static inline bool compat_bio_atomic(struct bio *bio) { return false; }
+#else
+static inline bool compat_bio_atomic(struct bio *bio)
+{
+	return bio->bi_opf & REQ_ATOMIC;
 }
 #endif
 

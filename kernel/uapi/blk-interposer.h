@@ -52,6 +52,7 @@ enum blk_interposer_reason {
 	BLK_INTERPOSER_NO_IOSTATS = 16,		/* its I/O in flight cannot be seen */
 	BLK_INTERPOSER_BUSY = 17,		/* somebody has the lower disk open */
 	BLK_INTERPOSER_HIDDEN = 18,		/* it is a hidden disk */
+	BLK_INTERPOSER_LEAVING = 19,		/* it has not completed what was redirected */
 };
 
 struct blk_interposer_error {

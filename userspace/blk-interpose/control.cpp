@@ -76,6 +76,8 @@ const char *reason_text(std::uint32_t reason)
         return "the original's driver does not count its I/O in flight (is queue/iostats 0?)";
     case BLK_INTERPOSER_BUSY:
         return "the lower disk is open";
+    case BLK_INTERPOSER_LEAVING:
+        return "it has not completed yet what was redirected before";
     case BLK_INTERPOSER_HIDDEN:
         return "the original is a hidden disk";
     default:
