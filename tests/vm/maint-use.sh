@@ -61,6 +61,31 @@ test_corrupt_in_use() {
 	lb_check "$image"
 }
 
+# A block device's page cache is not what the module reads and writes; a reader of it keeps its pages busy.
+test_block_device() {
+	lb_step "an image on a block device that somebody reads"
+	local n store=/dev/mapper/lb-ram1 reader
+	lb_image "$store" "$size" -o cluster_size=4k
+	must "$maint" attach "$store" "$name"
+	while [ ! -e /run/liveblk-stop-reader ]; do cat "$store" >/dev/null; done &
+	reader=$!
+	for n in 1 2 3 4 5; do
+		head -c $((size / 2)) /dev/zero | tr '\0' "\\$n" |
+			dd of="$device" bs=64k seek="$n" iflag=fullblock oflag=direct status=none || lb_fail "writing"
+		must "$maint" snapshot create "$name" "number$n"
+	done
+	must "$maint" snapshot delete "$name" number2
+	touch /run/liveblk-stop-reader
+	wait "$reader" || lb_fail "the reader failed"
+	must "$maint" detach "$name"
+	lb_check "$store"
+	for n in 5 4 3 1; do
+		must "$maint" snapshot revert "$store" "number$n"
+		must_hold qcow2 "$store" "$n" $((n * 65536)) $((size / 2))
+	done
+	lb_check "$store"
+}
+
 test_no_lock() {
 	lb_step "without a lock nothing tells whose file it is"
 	lb_image "$image" "$size"
@@ -258,5 +283,6 @@ test_output_on_device
 test_concurrent
 test_short_lock
 test_corrupt_in_use
+test_block_device
 test_no_lock
 lb_unload
