@@ -129,7 +129,8 @@ test_requeue() {
 	local meta data writer before
 	modprobe dm-thin-pool || lb_fail "no dm-thin-pool"
 	meta=$(lb_ramdisk 4) data=$(lb_ramdisk 16)
-	dmsetup create pool --table "0 4096 thin-pool $meta $data 128 0"
+	# Full in the middle of a write, as the last part of one is no longer a split.
+	dmsetup create pool --table "0 5120 thin-pool $meta $data 128 0"
 	dmsetup mknodes pool
 	dmsetup message pool 0 "create_thin 0"
 	dmsetup create thin --table "0 32768 thin /dev/mapper/pool 0"
@@ -143,11 +144,11 @@ test_requeue() {
 	dd if="$model" of=/dev/mapper/thin bs=1M oflag=direct status=none &
 	writer=$!
 	sleep 3
-	kill -0 "$writer" || lb_fail "16 MiB are written to a pool of 2"
+	kill -0 "$writer" || lb_fail "16 MiB are written to a pool of 2.5"
 	dmsetup suspend --noflush --nolockfs thin
 	dmsetup resume thin
 	sleep 0.5
-	kill -0 "$writer" || lb_fail "16 MiB are written to a pool of 2, which has been suspended"
+	kill -0 "$writer" || lb_fail "16 MiB are written to a pool of 2.5, which has been suspended"
 	dmsetup suspend --noflush --nolockfs pool
 	dmsetup reload pool --table "0 32768 thin-pool $meta $data 128 0"
 	dmsetup resume pool
