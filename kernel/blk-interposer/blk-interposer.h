@@ -33,6 +33,7 @@
 #include <linux/mempool.h>
 #include <linux/mutex.h>
 #include <linux/percpu-refcount.h>
+#include <linux/sched/signal.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -51,6 +52,8 @@
  * @hash: the redirected originals; only while one is attached
  * @owned: the list of the descriptor that owns it, under blki_owned_lock
  * @owned_by: there is one, which has a reference; under the same
+ * @orphaned: the owner is gone, and nobody has made it theirs since; the same, but
+ *	it is only cleared with the lock of the pair
  * @lock: one transition at a time; protects @removed, @leaving and @target_dev
  * @removed: the disks are gone or going
  * @leaving: not hooked, but @leave still waits for what was redirected
@@ -71,12 +74,15 @@
  * @target: where bios go; NULL: to the original. Changes while the gate is
  *	closed and @inflight is zero.
  * @target_dev: keeps @target open
- * @park_lock: protects @parked, and @parking against those who park
+ * @park_lock: protects @parked and @released, and @parking against those who park
  * @parked: bios that wait for the gate, in their order
+ * @released: bios that have waited, with a reference to @inflight; for @forward
  * @wait: for @users and @inflight to become zero
  * @watch: mirrors what changes below
  * @leave: waits for @users; has a reference
+ * @forward: sends @released on; has a reference
  * @reap: removes the pair when its owner is gone; has a reference
+ * @reap_tries: how often it has found I/O that did not complete
  * @redirected: how many bios
  * @nr_parked: how many of them had to wait
  * @nr_again: how many got EAGAIN instead
@@ -90,6 +96,7 @@ struct blki_pair {
 	struct hlist_node hash;
 	struct list_head owned;
 	bool owned_by;
+	bool orphaned;
 	struct mutex lock; /* a transition, creation, removal */
 	bool removed;
 	bool leaving;
@@ -107,12 +114,15 @@ struct blki_pair {
 	bool settled;
 	struct block_device *target;
 	struct compat_bdev target_dev;
-	spinlock_t park_lock; /* parked, parking */
+	spinlock_t park_lock; /* parked, released, parking */
 	struct bio_list parked;
+	struct bio_list released;
 	wait_queue_head_t wait;
 	struct delayed_work watch;
 	struct work_struct leave;
+	struct work_struct forward;
 	struct delayed_work reap;
+	unsigned int reap_tries;
 	u64 __percpu *redirected;
 	atomic64_t nr_parked;
 	atomic64_t nr_again;
@@ -160,6 +170,46 @@ struct blki_times {
 	u64 frozen_ns;
 };
 
+/**
+ * struct blki_turns - hold I/O back and let it go on, in turn, for longer and longer
+ * @end: in jiffies; not beyond
+ * @period: how long it is held back next
+ *
+ * What has been let through may take long: it may be throttled by a cgroup, for
+ * instance, and the others should not pay for that.
+ */
+struct blki_turns {
+	unsigned long end;
+	unsigned long period;
+};
+
+static inline struct blki_turns blki_turns_begin(unsigned long timeout)
+{
+	return (struct blki_turns) {
+		.end = jiffies + timeout,
+		.period = 2 * HZ,
+	};
+}
+
+/* How long to hold it back this time. */
+static inline unsigned long blki_turn(const struct blki_turns *turns)
+{
+	long left = turns->end - jiffies;
+
+	return clamp_t(long, left, 1, turns->period);
+}
+
+/* Lets it go on for a while. Returns -ETIMEDOUT, -EINTR, or 0: try again. */
+static inline int blki_turn_over(struct blki_turns *turns)
+{
+	if (time_after_eq(jiffies, turns->end))
+		return -ETIMEDOUT;
+	schedule_timeout_killable(min_t(unsigned long, turns->period / 2,
+					turns->end - jiffies));
+	turns->period *= 2;
+	return fatal_signal_pending(current) ? -EINTR : 0;
+}
+
 /* Notes what failed, and why; returns ERR. */
 static inline int blki_fail(struct blk_interposer_error *error,
 			    enum blk_interposer_step step,
@@ -190,7 +240,7 @@ void blki_hook_remove(struct blki_pair *pair);
 /* settle.c */
 int blki_settle(struct blki_pair *pair, unsigned long timeout);
 int blki_quiesce_original(struct blki_pair *pair, unsigned long timeout);
-int blki_wait_counted(struct blki_pair *pair, unsigned long timeout);
+int blki_wait_counted(struct blki_pair *pair, unsigned long end);
 bool blki_sees_inflight(struct block_device *bdev);
 
 /* io.c */
@@ -207,6 +257,7 @@ void blki_gate_prepare(struct blki_pair *pair);
 void blki_gate_done(struct blki_pair *pair);
 void blki_gate_close(struct blki_pair *pair);
 void blki_gate_open(struct blki_pair *pair);
+void blki_forward_work(struct work_struct *work);
 
 /* transition.c */
 int blki_attach(struct blki_pair *pair, struct block_device *target,
@@ -214,7 +265,7 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 		struct blk_interposer_error *error);
 int blki_detach(struct blki_pair *pair, const struct blki_request *request,
 		struct blki_times *times, struct blk_interposer_error *error);
-int blki_detach_forced(struct blki_pair *pair);
+int blki_detach_forced(struct blki_pair *pair, unsigned long closed);
 void blki_leave_work(struct work_struct *work);
 
 /* pair.c */
@@ -224,10 +275,13 @@ int blki_destroy(struct blki_pair *pair, struct blk_interposer_error *error);
 struct blki_pair *blki_get(u32 id, bool next);
 void blki_put(struct blki_pair *pair);
 bool blki_is_own_disk(struct gendisk *disk);
+void blki_reap_soon(struct blki_pair *pair);
+extern struct workqueue_struct *blki_reap_wq;
+extern struct workqueue_struct *blki_io_wq;
+int blki_pairs_init(void);
 void blki_pairs_exit(void);
 
 /* control.c */
-extern struct workqueue_struct *blki_reap_wq;
 int blki_control_init(void);
 void blki_control_exit(void);
 

@@ -20,8 +20,6 @@
 #define BLKI_MAX_TIMEOUT_MS	3600000
 
 static DEFINE_MUTEX(blki_owned_lock);
-/* Waits for what may take as long as a disk does not answer. */
-struct workqueue_struct *blki_reap_wq;
 
 /**
  * struct blki_file - an open control device
@@ -87,6 +85,7 @@ static void blki_own(struct blki_file *bf, struct blki_pair *pair)
 	if (!pair->owned_by)
 		kref_get(&pair->kref);
 	pair->owned_by = true;
+	WRITE_ONCE(pair->orphaned, false);
 	list_move_tail(&pair->owned, &bf->owned);
 	mutex_unlock(&blki_owned_lock);
 }
@@ -99,6 +98,7 @@ static void blki_disown(struct blki_pair *pair)
 	was = pair->owned_by;
 	list_del_init(&pair->owned);
 	pair->owned_by = false;
+	WRITE_ONCE(pair->orphaned, false);
 	mutex_unlock(&blki_owned_lock);
 	if (was)
 		blki_put(pair);
@@ -447,9 +447,8 @@ static int blki_close(struct inode *inode, struct file *file)
 	list_for_each_entry_safe(pair, next, &bf->owned, owned) {
 		list_del_init(&pair->owned);
 		pair->owned_by = false;
-		/* The reference is the work's now, unless it has one already. */
-		if (!queue_delayed_work(blki_reap_wq, &pair->reap, 0))
-			blki_put(pair);
+		WRITE_ONCE(pair->orphaned, true);
+		blki_reap_soon(pair);
 	}
 	mutex_unlock(&blki_owned_lock);
 	kfree(bf);
@@ -479,22 +478,13 @@ static struct miscdevice blki_misc = {
  */
 int blki_control_init(void)
 {
-	int err;
-
-	blki_reap_wq = alloc_workqueue("blk-interposer", WQ_UNBOUND, 0);
-	if (!blki_reap_wq)
-		return -ENOMEM;
-	err = misc_register(&blki_misc);
-	if (err)
-		destroy_workqueue(blki_reap_wq);
-	return err;
+	return misc_register(&blki_misc);
 }
 
 /**
- * blki_control_exit() - Take it away, and wait for what it has begun.
+ * blki_control_exit() - Take it away. Nobody has it open.
  */
 void blki_control_exit(void)
 {
 	misc_deregister(&blki_misc);
-	destroy_workqueue(blki_reap_wq);
 }

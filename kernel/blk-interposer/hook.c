@@ -97,36 +97,41 @@ static bool blki_remap_partition(struct block_device *part, struct bio *bio)
 
 /*
  * Without a context nobody hears of the end, so that it must not come before
- * the upper disk: what that would not get is left for the original to refuse.
+ * the driver of the upper disk. Whether that of a device would get the bio.
  */
-static bool blki_reaches_upper(struct block_device *upper, struct bio *bio)
+static bool blki_reaches(struct block_device *bdev, struct bio *bio)
 {
-	if (bio->bi_opf & REQ_NOWAIT && !bdev_nowait(upper))
+	if (bio->bi_opf & REQ_NOWAIT && !bdev_nowait(bdev))
 		return false;
 	switch (bio_op(bio)) {
 	case REQ_OP_READ:
 	case REQ_OP_WRITE:
 		if (compat_bio_atomic(bio))
 			return false;
-		return bio_sectors(bio) || bdev_write_cache(upper);
+		return bio_sectors(bio) || bdev_write_cache(bdev);
 	case REQ_OP_DISCARD:
-		return bdev_max_discard_sectors(upper);
+		return bdev_max_discard_sectors(bdev);
 	case REQ_OP_SECURE_ERASE:
-		return bdev_max_secure_erase_sectors(upper);
+		return bdev_max_secure_erase_sectors(bdev);
 	case REQ_OP_WRITE_ZEROES:
-		return bdev_write_zeroes_sectors(upper);
+		return bdev_write_zeroes_sectors(bdev);
+	case REQ_OP_ZONE_RESET_ALL:
+		return compat_bdev_resets_all(bdev);
 	default:
-		return bdev_is_zoned(upper) && op_is_zone_mgmt(bio_op(bio));
+		return bdev_is_zoned(bdev) && op_is_zone_mgmt(bio_op(bio));
 	}
 }
 
 /*
- * The original may be capable of an atomic write, which then would go past the
- * target: turned into one that it refuses.
+ * Left for the original to refuse. It may be capable of an atomic write or one
+ * that appends to a zone, or of more than when the pair was made, and what it
+ * does would have gone past the target: turned into one that it refuses.
  */
 static void blki_leave(struct blki_pair *pair, struct bio *bio)
 {
-	if (compat_bio_atomic(bio) && bio_sectors(bio))
+	if (bio_sectors(bio) &&
+	    (compat_bio_atomic(bio) || bio_op(bio) == REQ_OP_ZONE_APPEND ||
+	     blki_reaches(pair->original.bdev, bio)))
 		bio->bi_iter.bi_sector = bdev_nr_sectors(bio->bi_bdev);
 	percpu_ref_put(&pair->users);
 }
@@ -166,7 +171,7 @@ static void blki_redirect(struct blki_pair *pair, struct bio *bio)
 	if (!percpu_ref_tryget_live(&pair->users))
 		return;
 	ctx = mempool_alloc(&pair->contexts, GFP_NOWAIT | __GFP_NOWARN);
-	if (unlikely(!ctx) && !blki_reaches_upper(upper, bio)) {
+	if (unlikely(!ctx) && !blki_reaches(upper, bio)) {
 		blki_leave(pair, bio);
 		return;
 	}

@@ -252,6 +252,9 @@ void blki_gate_done(struct blki_pair *pair)
 void blki_gate_close(struct blki_pair *pair)
 {
 	lockdep_assert_held(&pair->lock);
+	/* With zones it is not open before all that was parked has gone on. */
+	if (bdev_is_zoned(pair->original.bdev))
+		flush_work(&pair->forward);
 	spin_lock(&pair->park_lock);
 	pair->parking = true;
 	spin_unlock(&pair->park_lock);
@@ -259,19 +262,61 @@ void blki_gate_close(struct blki_pair *pair)
 }
 
 /*
- * Takes what is parked. The gate is open then; with zones, whose writes have to
- * stay in order, only once there is nothing.
+ * Releases what is parked, with a reference for each, so that the next drain
+ * waits for it. The gate is open then; with zones, whose writes have to stay in
+ * order, only once there is nothing.
  */
-static bool blki_unpark(struct blki_pair *pair, struct bio_list *bios)
+static void blki_unpark(struct blki_pair *pair)
+{
+	struct bio *bio;
+
+	lockdep_assert_held(&pair->park_lock);
+	if (bio_list_empty(&pair->parked) ||
+	    !bdev_is_zoned(pair->original.bdev))
+		WRITE_ONCE(pair->parking, false);
+	bio_list_for_each(bio, &pair->parked) {
+		struct blki_context *ctx = bio->bi_private;
+
+		percpu_ref_get(&pair->inflight);
+		ctx->inflight = true;
+	}
+	bio_list_merge(&pair->released, &pair->parked);
+	bio_list_init(&pair->parked);
+}
+
+static bool blki_take_released(struct blki_pair *pair, struct bio_list *bios)
 {
 	spin_lock(&pair->park_lock);
-	bio_list_init(bios);
-	bio_list_merge(bios, &pair->parked);
-	bio_list_init(&pair->parked);
-	if (bio_list_empty(bios) || !bdev_is_zoned(pair->original.bdev))
-		WRITE_ONCE(pair->parking, false);
+	if (bio_list_empty(&pair->released) && pair->parking &&
+	    bdev_is_zoned(pair->original.bdev))
+		blki_unpark(pair);
+	*bios = pair->released;
+	bio_list_init(&pair->released);
 	spin_unlock(&pair->park_lock);
 	return !bio_list_empty(bios);
+}
+
+/**
+ * blki_forward_work() - Send on what was parked.
+ * @work: that of a pair; a reference comes with it
+ *
+ * Not in the transition itself: what is sent may have to wait, for requests of
+ * a disk that hangs or for the debts of somebody's cgroup, and file systems are
+ * frozen there.
+ */
+void blki_forward_work(struct work_struct *work)
+{
+	struct blki_pair *pair = container_of(work, struct blki_pair, forward);
+	struct bio_list bios;
+	struct blk_plug plug;
+	struct bio *bio;
+
+	blk_start_plug(&plug);
+	while (blki_take_released(pair, &bios))
+		while ((bio = bio_list_pop(&bios)))
+			blki_forward(pair, bio);
+	blk_finish_plug(&plug);
+	blki_put(pair);
 }
 
 /**
@@ -283,24 +328,20 @@ static bool blki_unpark(struct blki_pair *pair, struct bio_list *bios)
  */
 void blki_gate_open(struct blki_pair *pair)
 {
-	struct bio_list bios;
-	struct blk_plug plug;
-	struct bio *bio;
+	bool any;
 
 	lockdep_assert_held(&pair->lock);
 	/* Not reinit: after a failure there may be bios in flight still. */
 	percpu_ref_resurrect(&pair->inflight);
-	blk_start_plug(&plug);
-	while (blki_unpark(pair, &bios)) {
-		while ((bio = bio_list_pop(&bios))) {
-			struct blki_context *ctx = bio->bi_private;
-
-			percpu_ref_get(&pair->inflight);
-			ctx->inflight = true;
-			blki_forward(pair, bio);
-		}
-	}
-	blk_finish_plug(&plug);
+	spin_lock(&pair->park_lock);
+	blki_unpark(pair);
+	any = !bio_list_empty(&pair->released);
+	spin_unlock(&pair->park_lock);
+	if (!any)
+		return;
+	kref_get(&pair->kref);
+	if (!queue_work(blki_io_wq, &pair->forward))
+		blki_put(pair);
 }
 
 #ifdef CONFIG_BLK_DEV_ZONED
@@ -358,6 +399,7 @@ int blki_io_init_pair(struct blki_pair *pair)
 {
 	spin_lock_init(&pair->park_lock);
 	bio_list_init(&pair->parked);
+	bio_list_init(&pair->released);
 	init_waitqueue_head(&pair->wait);
 	if (bioset_init(&pair->bs, BLKI_MIN_CLONES, 0, 0))
 		return -ENOMEM;

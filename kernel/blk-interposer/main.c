@@ -22,12 +22,17 @@ static int __init blki_init(void)
 	err = blki_hook_init();
 	if (err)
 		goto no_hook;
+	err = blki_pairs_init();
+	if (err)
+		goto no_pairs;
 	err = blki_control_init();
 	if (err)
 		goto no_control;
 	return 0;
 
 no_control:
+	blki_pairs_exit();
+no_pairs:
 	blki_hook_exit();
 no_hook:
 	blki_io_exit();

@@ -12,10 +12,18 @@
 
 #include "blk-interposer.h"
 
+/* So often the time between two tries to remove a pair doubles. */
+#define BLKI_MAX_TRIES	6
+
 static DEFINE_MUTEX(blki_pairs_lock);
 static LIST_HEAD(blki_pairs);
 static u32 blki_last_id;
 static atomic_t blki_alive = ATOMIC_INIT(0);
+
+/* Waits for what may take as long as a disk does not answer. */
+struct workqueue_struct *blki_reap_wq;
+/* Sends on what was parked; reclaim may wait for that. */
+struct workqueue_struct *blki_io_wq;
 
 /**
  * blki_is_own_disk() - Whether a disk is one of a pair.
@@ -241,38 +249,61 @@ static void blki_remove(struct blki_pair *pair)
 	put_disk(pair->upper);
 }
 
+/* How long the gate may be closed for it, in jiffies: 2 to 16 seconds. */
+static unsigned long blki_reap_closed(struct blki_pair *pair)
+{
+	return 2 * HZ << min(pair->reap_tries, 3U);
+}
+
+/* False if that is queued already, for another owner who is gone. */
+static bool blki_reap_later(struct blki_pair *pair)
+{
+	lockdep_assert_held(&pair->lock);
+	if (pair->reap_tries < BLKI_MAX_TRIES)
+		pair->reap_tries++;
+	return queue_delayed_work(blki_reap_wq, &pair->reap,
+				  HZ << pair->reap_tries);
+}
+
 /*
  * Detaches and removes a pair whose owner is gone. A lower disk that is open
- * becomes a disk that is gone. What takes long is tried again a second later, with
- * I/O going on meanwhile.
+ * becomes a disk that is gone. What takes long is tried again later and later, with
+ * I/O going on meanwhile. By then somebody may have made the pair theirs.
  */
 static void blki_reap(struct work_struct *work)
 {
 	struct blki_pair *pair = container_of(to_delayed_work(work),
 					      struct blki_pair, reap);
-	bool mine;
+	bool mine, again;
 	int err = 0;
 
 	mutex_lock(&pair->lock);
-	mine = !pair->removed;
+	mine = !pair->removed && READ_ONCE(pair->orphaned);
 	if (mine && pair->target)
-		err = blki_detach_forced(pair);
+		err = blki_detach_forced(pair, blki_reap_closed(pair));
 	if (mine && !err && pair->leaving)
 		err = -EBUSY;
 	if (mine && !err)
 		blki_remove(pair);
+	again = err && blki_reap_later(pair);
 	mutex_unlock(&pair->lock);
-	if (err) {
-		/* If it is queued already, that is for another owner. */
-		if (!queue_delayed_work(blki_reap_wq, &pair->reap, HZ))
-			blki_put(pair);
-		return;
-	}
-	if (mine) {
+	if (mine && !err) {
 		blki_put(pair);
 		module_put(THIS_MODULE);
 	}
-	blki_put(pair);
+	if (!again)
+		blki_put(pair);
+}
+
+/**
+ * blki_reap_soon() - Remove a pair whose owner is gone.
+ * @pair: orphaned; a reference goes to the work
+ */
+void blki_reap_soon(struct blki_pair *pair)
+{
+	/* One that is waiting for its next try has a reference. */
+	if (mod_delayed_work(blki_reap_wq, &pair->reap, 0))
+		blki_put(pair);
 }
 
 static struct blki_pair *blki_alloc(struct block_device *original)
@@ -287,6 +318,7 @@ static struct blki_pair *blki_alloc(struct block_device *original)
 	INIT_LIST_HEAD(&pair->owned);
 	INIT_DELAYED_WORK(&pair->watch, blki_watch);
 	INIT_WORK(&pair->leave, blki_leave_work);
+	INIT_WORK(&pair->forward, blki_forward_work);
 	INIT_DELAYED_WORK(&pair->reap, blki_reap);
 	pair->holder = READ_ONCE(original->bd_holder);
 	pair->redirected = alloc_percpu(u64);
@@ -450,7 +482,7 @@ int blk_interposer_attach(struct block_device *original,
 {
 	const struct blki_request request = { .flags = flags, .timeout = 30 * HZ };
 	struct blki_pair *pair = blki_find_locked(original);
-	struct blki_times times;
+	struct blki_times times = {};
 	int err;
 
 	if (!pair)
@@ -475,7 +507,7 @@ int blk_interposer_detach(struct block_device *original, unsigned int flags,
 {
 	const struct blki_request request = { .flags = flags, .timeout = 30 * HZ };
 	struct blki_pair *pair = blki_find_locked(original);
-	struct blki_times times;
+	struct blki_times times = {};
 	int err;
 
 	if (!pair)
@@ -509,11 +541,32 @@ int blk_interposer_destroy(struct block_device *original,
 EXPORT_SYMBOL_GPL(blk_interposer_destroy);
 
 /**
+ * blki_pairs_init() - Make the work queues.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int __init blki_pairs_init(void)
+{
+	blki_reap_wq = alloc_workqueue("blk-interposer", WQ_UNBOUND, 0);
+	if (!blki_reap_wq)
+		return -ENOMEM;
+	blki_io_wq = alloc_workqueue("blk-interposer-io",
+				     WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (blki_io_wq)
+		return 0;
+	destroy_workqueue(blki_reap_wq);
+	return -ENOMEM;
+}
+
+/**
  * blki_pairs_exit() - Wait for the last pair to be freed.
  *
- * There is none on the list, as each holds the module.
+ * There is none on the list, as each holds the module. Work of theirs may be
+ * waiting for a timer yet, with a reference, so that the queues go afterwards.
  */
 void blki_pairs_exit(void)
 {
 	wait_var_event(&blki_alive, !atomic_read(&blki_alive));
+	destroy_workqueue(blki_io_wq);
+	destroy_workqueue(blki_reap_wq);
 }

@@ -252,12 +252,16 @@ bool blki_sees_inflight(struct block_device *bdev)
 
 static int blki_freeze_queue(struct request_queue *q, unsigned long timeout)
 {
-	int left;
+	struct blki_turns turns = blki_turns_begin(timeout);
+	int left, err;
 
-	blk_freeze_queue_start(q);
-	left = blk_mq_freeze_queue_wait_timeout(q, timeout);
-	blk_mq_unfreeze_queue(q);
-	return left ? 0 : -ETIMEDOUT;
+	do {
+		blk_freeze_queue_start(q);
+		left = blk_mq_freeze_queue_wait_timeout(q, blki_turn(&turns));
+		blk_mq_unfreeze_queue(q);
+		err = left ? 0 : blki_turn_over(&turns);
+	} while (!left && !err);
+	return err;
 }
 
 /* Some targets count a bio only when they send it on; device-mapper counts all. */
@@ -294,10 +298,10 @@ static void blki_flush_original(struct blki_pair *pair)
  * @pair: settled, with its gate open
  * @timeout: in jiffies
  *
- * The original takes nothing for that time. Without requests and
+ * The original takes nothing for that time, or in turns. Without requests and
  * device-mapper, what remains can be seen by blki_wait_counted().
  *
- * Return: 0 or -ETIMEDOUT.
+ * Return: 0, -EINTR or -ETIMEDOUT.
  */
 int blki_quiesce_original(struct blki_pair *pair, unsigned long timeout)
 {
@@ -314,13 +318,12 @@ int blki_quiesce_original(struct blki_pair *pair, unsigned long timeout)
 /**
  * blki_wait_counted() - Wait until the original counts no I/O in flight.
  * @pair: quiesced, its gate closed and drained
- * @timeout: in jiffies
+ * @end: no longer than to there, in jiffies
  *
  * Return: 0, -EINTR or -ETIMEDOUT.
  */
-int blki_wait_counted(struct blki_pair *pair, unsigned long timeout)
+int blki_wait_counted(struct blki_pair *pair, unsigned long end)
 {
-	unsigned long end = jiffies + timeout;
 	struct block_device *original = pair->original.bdev;
 
 	if (queue_is_mq(bdev_get_queue(original)) || blki_is_dm(original))

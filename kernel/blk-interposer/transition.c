@@ -25,9 +25,6 @@
 
 #include "blk-interposer.h"
 
-/* So long everybody's I/O waits for what the target has; then it goes on. */
-#define BLKI_CLOSED_AT_MOST	(2 * HZ)
-
 /**
  * struct blki_frozen - what is to be frozen, and has been
  * @devs: open block devices
@@ -70,7 +67,7 @@ static void blki_thaw(struct blki_frozen *frozen)
 			err = compat_bdev_thaw(dev->bdev);
 		/* Somebody else has thawed it, and the device still counts. */
 		if (err)
-			pr_warn("%pg: the file system does not thaw: error %d; thaw it by itself, detach with NO_FREEZE\n",
+			pr_warn("%pg: the file system does not thaw: error %d; thaw it by itself, remove with --no-freeze\n",
 				dev->bdev, err);
 		compat_bdev_close(dev);
 	}
@@ -184,13 +181,13 @@ static int blki_freeze(struct blki_pair *pair,
 					 BLK_INTERPOSER_OK, err);
 }
 
-static int blki_drain(struct blki_pair *pair, unsigned long timeout)
+static int blki_drain(struct blki_pair *pair, unsigned long end)
 {
-	long left;
+	long left = max_t(long, end - jiffies, 1);
 
 	left = wait_event_killable_timeout(pair->wait,
 					   percpu_ref_is_zero(&pair->inflight),
-					   timeout);
+					   left);
 	if (left < 0)
 		return -EINTR;
 	return left ? 0 : -ETIMEDOUT;
@@ -198,20 +195,22 @@ static int blki_drain(struct blki_pair *pair, unsigned long timeout)
 
 /* The gate is closed in here: the time that I/O waits for us. */
 static int blki_switch(struct blki_pair *pair, struct block_device *target,
-		       unsigned long timeout, u64 *parked_ns,
+		       unsigned long closed, u64 *parked_ns,
 		       struct blk_interposer_error *error)
 {
+	unsigned long end;
 	u64 start;
 	int err;
 
 	blki_gate_close(pair);
 	start = ktime_get_ns();
-	err = blki_drain(pair, timeout);
+	end = jiffies + closed;
+	err = blki_drain(pair, end);
 	if (err)
 		blki_fail(error, BLK_INTERPOSER_STEP_DRAIN, BLK_INTERPOSER_OK,
 			  err);
 	if (!err && target) {
-		err = blki_wait_counted(pair, timeout);
+		err = blki_wait_counted(pair, end);
 		if (err)
 			blki_fail(error, BLK_INTERPOSER_STEP_QUEUE,
 				  BLK_INTERPOSER_OK, err);
@@ -223,27 +222,19 @@ static int blki_switch(struct blki_pair *pair, struct block_device *target,
 	return err;
 }
 
-/*
- * What the gate has let through may take long: throttled by a cgroup, for instance.
- * So the gate is closed for a short time only, and again after a while.
- */
+/* The gate is closed for a short time, and if that is not enough for longer ones. */
 static int blki_switch_soon(struct blki_pair *pair, struct block_device *target,
 			    unsigned long timeout, u64 *parked_ns,
 			    struct blk_interposer_error *error)
 {
-	unsigned long end = jiffies + timeout;
+	struct blki_turns turns = blki_turns_begin(timeout);
 	u64 ns;
 	int err;
 
-	for (;;) {
-		err = blki_switch(pair, target,
-				  min_t(unsigned long, timeout,
-					BLKI_CLOSED_AT_MOST), &ns, error);
+	do {
+		err = blki_switch(pair, target, blki_turn(&turns), &ns, error);
 		*parked_ns += ns;
-		if (err != -ETIMEDOUT || time_after_eq(jiffies, end))
-			break;
-		schedule_timeout_killable(HZ);
-	}
+	} while (err == -ETIMEDOUT && !(err = blki_turn_over(&turns)));
 	if (!err)
 		blki_fail(error, BLK_INTERPOSER_STEP_NONE, BLK_INTERPOSER_OK, 0);
 	return err;
@@ -505,13 +496,14 @@ int blki_detach(struct blki_pair *pair, const struct blki_request *request,
 /**
  * blki_detach_forced() - Detach for an owner that is no more.
  * @pair: its lock is held
+ * @closed: how long the gate may be closed, in jiffies
  *
  * Nothing is frozen. While the target does not complete what it has, it has to be
  * tried again.
  *
  * Return: 0 or -ETIMEDOUT; then the target is still attached.
  */
-int blki_detach_forced(struct blki_pair *pair)
+int blki_detach_forced(struct blki_pair *pair, unsigned long closed)
 {
 	unsigned int noio = memalloc_noio_save();
 	struct blk_interposer_error error;
@@ -520,10 +512,10 @@ int blki_detach_forced(struct blki_pair *pair)
 
 	lockdep_assert_held(&pair->lock);
 	blki_gate_prepare(pair);
-	err = blki_switch(pair, NULL, BLKI_CLOSED_AT_MOST, &parked_ns, &error);
+	err = blki_switch(pair, NULL, closed, &parked_ns, &error);
 	blki_gate_done(pair);
 	memalloc_noio_restore(noio);
 	if (!err)
-		blki_detached(pair, BLKI_CLOSED_AT_MOST);
+		blki_detached(pair, closed);
 	return err;
 }

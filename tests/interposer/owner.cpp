@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // interposer-owner DEVICE NAME: makes a pair that this process owns, puts dm-linear NAME on it, attaches it, and waits
 // to be killed. interposer-owner --detach DEVICE MILLISECONDS: detaches with that time limit; the tool has a longer
-// one.
+// one. interposer-owner --adopt DEVICE NAME: detaches, and attaches dm device NAME, to be kept. interposer-owner --end
+// DEVICE NAME: detaches, removes NAME and the pair.
 #include "dm_device.hpp"
 #include "error.hpp"
 #include "unique_fd.hpp"
@@ -54,7 +55,7 @@ void own(const UniqueFd &control, const std::string &device, const std::string &
         ::pause();
 }
 
-void detach(const UniqueFd &control, const std::string &device, unsigned milliseconds)
+std::uint32_t find(const UniqueFd &control, const std::string &device)
 {
     blk_interposer_status status = {};
     do {
@@ -62,13 +63,42 @@ void detach(const UniqueFd &control, const std::string &device, unsigned millise
         if (::ioctl(control.get(), BLK_INTERPOSER_STATUS, &status) != 0)
             fail("find the pair of '{}'", device);
     } while (fmt::format("/dev/{}", status.original_name) != device);
+    return status.id;
+}
+
+void detach(const UniqueFd &control, std::uint32_t id, unsigned milliseconds)
+{
     blk_interposer_detach call = {};
-    call.id = status.id;
+    call.id = id;
     call.timeout_ms = milliseconds;
     call.flags = BLK_INTERPOSER_NO_FREEZE;
     if (::ioctl(control.get(), BLK_INTERPOSER_DETACH, &call) == 0)
         return;
     fail_errno(call.error.step == BLK_INTERPOSER_STEP_DRAIN ? "wait for redirected I/O" : "detach");
+}
+
+void adopt(const UniqueFd &control, const std::string &device, const std::string &name)
+{
+    const std::uint32_t id = find(control, device);
+    const UniqueFd top = open_or_fail("/dev/mapper/" + name, O_RDONLY);
+    detach(control, id, 1000);
+    blk_interposer_attach attach = {};
+    attach.id = id;
+    attach.fd = top.get();
+    attach.flags = BLK_INTERPOSER_KEEP;
+    if (::ioctl(control.get(), BLK_INTERPOSER_ATTACH, &attach) != 0)
+        fail_errno("attach");
+}
+
+void end(const UniqueFd &control, const std::string &device, const std::string &name)
+{
+    blk_interposer_destroy destroy = {};
+    destroy.id = find(control, device);
+    detach(control, destroy.id, 1000);
+    if (const auto found = dm::Device::find(name))
+        found->remove();
+    if (::ioctl(control.get(), BLK_INTERPOSER_DESTROY, &destroy) != 0)
+        fail_errno("destroy");
 }
 
 } // namespace
@@ -79,11 +109,15 @@ int main(int argc, char **argv)
     try {
         const UniqueFd control = open_or_fail(BLK_INTERPOSER_DEVICE, O_RDWR);
         if (arguments.size() == 3 && arguments[0] == "--detach")
-            detach(control, arguments[1], static_cast<unsigned>(std::stoul(arguments[2])));
+            detach(control, find(control, arguments[1]), static_cast<unsigned>(std::stoul(arguments[2])));
+        else if (arguments.size() == 3 && arguments[0] == "--adopt")
+            adopt(control, arguments[1], arguments[2]);
+        else if (arguments.size() == 3 && arguments[0] == "--end")
+            end(control, arguments[1], arguments[2]);
         else if (arguments.size() == 2)
             own(control, arguments[0], arguments[1]);
         else
-            fail("usage: interposer-owner DEVICE NAME | --detach DEVICE MILLISECONDS");
+            fail("usage: interposer-owner DEVICE NAME | --detach DEVICE MILLISECONDS | --adopt|--end DEVICE NAME");
         return 0;
     } catch (const std::exception &e) {
         std::fprintf(stderr, "interposer-owner: %s\n", e.what());

@@ -227,6 +227,54 @@ test_timeout() {
 	bi_none_left
 }
 
+await_state() { # STATE
+	local _
+	for _ in {1..100}; do
+		! blk-interpose list | grep -q "$1" || return 0
+		sleep 0.1
+	done
+	lb_fail "the pair does not become $1: $(blk-interpose list)"
+}
+
+# Until the first attempt to detach it for the owner has failed, and the next one is to come.
+orphan_slow() { # NAME
+	interposer-owner /dev/vda "$1" &
+	local owner=$!
+	await_state active
+	dmsetup suspend "$1"
+	dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct status=none &
+	reader=$!
+	sleep 0.5
+	kill -KILL "$owner"
+	wait "$owner" || true
+	await_state transition
+	await_state active
+	kill -0 "$reader" || lb_fail "the read is done, though its target is suspended"
+	dmsetup resume "$1"
+	wait "$reader" || lb_fail "the read has failed"
+}
+
+test_adopted() {
+	lb_step "a dead owner with a slow target: whoever makes the pair theirs has it"
+	local reader
+	orphan_slow owned1
+	interposer-owner --adopt /dev/vda owned1
+	sleep 6
+	blk-interpose list | grep -q active || lb_fail "it was detached from its new owner: $(blk-interpose list)"
+	blk-interpose remove owned1
+	bi_none_left
+}
+
+test_unloaded() {
+	lb_step "a dead owner with a slow target: unloaded before the next attempt"
+	local reader
+	orphan_slow owned2
+	interposer-owner --end /dev/vda owned2
+	lb_unload_interposer
+	sleep 4
+	lb_load_interposer
+}
+
 lb_load_interposer
 test_nested
 test_bio_based
@@ -238,4 +286,6 @@ test_zeroing
 test_cgroup
 test_timeout
 test_owner
+test_adopted
+test_unloaded
 lb_unload_interposer

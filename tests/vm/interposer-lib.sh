@@ -49,6 +49,14 @@ bi_partition() { # DISK
 # Without udev nothing in /dev/mapper says which disk it is.
 bi_disk() { lsblk -dno KNAME "$1"; }
 
+# Of all kernels that are tested, only those with kmemleak are built without some drivers.
+bi_has_driver() { # MODULE
+	modprobe -q "$1" && return
+	[ -e /sys/kernel/debug/kmemleak ] || lb_fail "$1 cannot be loaded"
+	echo "no $1 in this kernel: this part is not shown"
+	return 1
+}
+
 # Sectors written to a device, and I/O in flight.
 bi_written() { awk '{ print $7 }' "/sys/block/$(bi_disk "$1")/stat"; }
 bi_inflight() { awk '{ print $1 + $2 }' "/sys/block/$(bi_disk "$1")/inflight"; }

@@ -47,7 +47,29 @@ test_frozen() {
 	echo alive >"$bi_mnt/alive"
 	sync
 	blk-interpose remove x
+	linear x /dev/vda
+	fsfreeze -f "$bi_mnt"
+	blk-interpose remove --no-freeze x
+	fsfreeze -u "$bi_mnt"
+	echo alive >"$bi_mnt/alive"
+	sync
 	bi_none_left
+}
+
+test_raid() {
+	lb_step "a device that has the target of dm-raid"
+	local a b sectors=16384
+	bi_has_driver dm-raid || return 0
+	a=$(lb_ramdisk 8) b=$(lb_ramdisk 8)
+	dmsetup create raid --table "0 $sectors raid raid1 3 0 region_size 1024 2 - $a - $b"
+	dmsetup mknodes raid
+	refused "'raid' target.*put back" x "0 $sectors linear [interpose]/dev/mapper/raid 0"
+	dmsetup create above --table "0 $sectors linear /dev/mapper/raid 0"
+	dmsetup mknodes above
+	linear x /dev/mapper/above
+	blk-interpose remove x
+	dmsetup remove above
+	dmsetup remove raid
 }
 
 test_own() {
@@ -182,6 +204,7 @@ bi_mkfs ext4 /dev/vda
 mount /dev/vda "$bi_mnt"
 test_targets
 test_frozen
+test_raid
 test_own
 test_partitions
 test_loops

@@ -166,12 +166,13 @@ Times Control::attach(const Pair &pair, const std::string &target, const std::ve
     return {.parked = call.parked_ns, .frozen = call.frozen_ns};
 }
 
-Times Control::detach(std::uint32_t id, const std::string &target, const std::vector<UniqueFd> &filesystems) const
+Times Control::detach(std::uint32_t id, const std::string &target,
+                      const std::optional<std::vector<UniqueFd>> &filesystems) const
 {
-    const std::vector<__s32> files = numbers_of(filesystems);
+    const std::vector<__s32> files = filesystems ? numbers_of(*filesystems) : std::vector<__s32>();
     blk_interposer_detach call = {};
     call.id = id;
-    call.flags = BLK_INTERPOSER_OWNED;
+    call.flags = BLK_INTERPOSER_OWNED | (filesystems ? 0U : BLK_INTERPOSER_NO_FREEZE);
     call.filesystems = reinterpret_cast<std::uintptr_t>(files.data());
     call.nr_filesystems = static_cast<__u32>(files.size());
     if (::ioctl(fd_.get(), BLK_INTERPOSER_DETACH, &call) != 0)

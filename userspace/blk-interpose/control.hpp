@@ -35,7 +35,9 @@ public:
     Pair create(const std::string &original) const;
     // The file systems are frozen besides those that the kernel finds by the device; see block_stack.hpp.
     Times attach(const Pair &pair, const std::string &target, const std::vector<UniqueFd> &filesystems) const;
-    Times detach(std::uint32_t id, const std::string &target, const std::vector<UniqueFd> &filesystems) const;
+    // None of them is frozen if there is no vector.
+    Times detach(std::uint32_t id, const std::string &target,
+                 const std::optional<std::vector<UniqueFd>> &filesystems) const;
     void destroy(const Pair &pair) const;
     std::vector<blk_interposer_status> all() const;
 

@@ -13,6 +13,7 @@ namespace {
 struct Arguments {
     std::string name;
     std::string table;
+    bool no_freeze = false;
     bool json = false;
 };
 
@@ -32,7 +33,8 @@ void remove(const Arguments &args)
 {
     const std::string origin = origin_name(args.name);
     const bool snapshot = dm::Device::find(args.name) && dm::Device::find(origin);
-    const Times times = snapshot ? remove_interposition(origin, {args.name}) : remove_interposition(args.name, {});
+    const Times times = snapshot ? remove_interposition(origin, {args.name}, !args.no_freeze)
+                                 : remove_interposition(args.name, {}, !args.no_freeze);
     report(args.json, "detached", args.name, "", times);
 }
 
@@ -67,6 +69,7 @@ void add_remove(CLI::App &app, Action &action)
     auto args = std::make_shared<Arguments>();
     CLI::App *command = app.add_subcommand("remove", "take it out again");
     command->add_option("NAME", args->name, "of the device")->required();
+    command->add_flag("--no-freeze", args->no_freeze, "also while a file system is frozen, or counts as such");
     command->add_flag("--json", args->json, "print JSON");
     command->callback([args, &action] { action = [args] { remove(*args); }; });
 }

@@ -8,7 +8,28 @@
 
 namespace liveblk::interpose {
 
-Interposition::Interposition(const std::string &original) : original_(original), pair_(control_.create(original))
+namespace {
+
+// The "raid" target of device-mapper sends the rest of a discard to its own device once more, as the bio that
+// device-mapper has made, so that the module cannot know it from another one: it would go through the target twice.
+const std::string &checked(const std::string &original)
+{
+    const DeviceNumber number = device_number(original);
+    for (const dm::Device &device : dm::Device::all()) {
+        if ((static_cast<DeviceNumber>(device.major()) << 32 | device.minor()) != number)
+            continue;
+        for (const dm::Target &target : device.table())
+            if (target.type == "raid")
+                fail("interpose '{}': it has a 'raid' target, whose discards would go through the target twice",
+                     original);
+    }
+    return original;
+}
+
+} // namespace
+
+Interposition::Interposition(const std::string &original)
+    : original_(original), pair_(control_.create(checked(original)))
 {
     undo_.emplace_back([this] { control_.destroy(pair_); });
 }
@@ -77,7 +98,7 @@ static std::vector<UniqueFd> filesystems_of(const blk_interposer_status &pair)
     return unlisted_filesystems(fmt::format("/dev/{}", pair.original_name));
 }
 
-Times remove_interposition(const std::string &name, const std::vector<std::string> &others)
+Times remove_interposition(const std::string &name, const std::vector<std::string> &others, bool freeze)
 {
     const auto device = dm::Device::find(name);
     if (!device)
@@ -91,7 +112,8 @@ Times remove_interposition(const std::string &name, const std::vector<std::strin
         if (const auto found = dm::Device::find(other))
             if (found->info().open_count > 0)
                 fail("remove '{}': '{}' is in use", name, other);
-    const Times times = control.detach(pair->id, device->path(), filesystems_of(*pair));
+    const Times times =
+        control.detach(pair->id, device->path(), freeze ? std::optional(filesystems_of(*pair)) : std::nullopt);
     for (const std::string &other : others)
         if (const auto found = dm::Device::find(other))
             found->remove();

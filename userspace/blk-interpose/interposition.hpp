@@ -46,7 +46,7 @@ void undoing(const std::function<void()> &command);
 std::optional<blk_interposer_status> find_pair(const Control &control, const dm::Device &target);
 
 // Detaches the device and takes it and the disks away. Others on the lower disk go before it.
-Times remove_interposition(const std::string &name, const std::vector<std::string> &others);
+Times remove_interposition(const std::string &name, const std::vector<std::string> &others, bool freeze);
 
 // Milliseconds, for people.
 std::string describe(const Times &times);
