@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // interposer-owner DEVICE NAME: makes a pair that this process owns, puts dm-linear NAME on it, attaches it, and waits
 // to be killed. interposer-owner --detach DEVICE MILLISECONDS: detaches with that time limit; the tool has a longer
-// one. interposer-owner --adopt DEVICE NAME: detaches, and attaches dm device NAME, to be kept. interposer-owner --end
-// DEVICE NAME: detaches, removes NAME and the pair.
+// one. interposer-owner --adopt DEVICE NAME: waits until the module has failed to detach the suspended dm device NAME
+// for an owner that is gone; resumes it, and before the next attempt detaches it and attaches it, to be kept.
+// interposer-owner --end DEVICE NAME: the same, but detaches it and removes it and the pair.
 #include "dm_device.hpp"
 #include "error.hpp"
 #include "unique_fd.hpp"
@@ -55,7 +56,7 @@ void own(const UniqueFd &control, const std::string &device, const std::string &
         ::pause();
 }
 
-std::uint32_t find(const UniqueFd &control, const std::string &device)
+blk_interposer_status find(const UniqueFd &control, const std::string &device)
 {
     blk_interposer_status status = {};
     do {
@@ -63,7 +64,27 @@ std::uint32_t find(const UniqueFd &control, const std::string &device)
         if (::ioctl(control.get(), BLK_INTERPOSER_STATUS, &status) != 0)
             fail("find the pair of '{}'", device);
     } while (fmt::format("/dev/{}", status.original_name) != device);
-    return status.id;
+    return status;
+}
+
+dm::Device target_named(const std::string &name)
+{
+    const auto found = dm::Device::find(name);
+    if (!found)
+        fail("find '{}'", name);
+    return *found;
+}
+
+std::uint32_t await_failed_detach(const UniqueFd &control, const std::string &device, const std::string &name)
+{
+    const dm::Device target = target_named(name);
+    dm::UdevWork udev;
+    for (const std::uint32_t state : {BLK_INTERPOSER_IN_TRANSITION, BLK_INTERPOSER_ACTIVE})
+        while (find(control, device).state != state)
+            ::usleep(10000);
+    if (const int error = target.try_resume(udev))
+        fail_errno(fmt::format("resume '{}'", name), error);
+    return find(control, device).id;
 }
 
 void detach(const UniqueFd &control, std::uint32_t id, unsigned milliseconds)
@@ -79,8 +100,8 @@ void detach(const UniqueFd &control, std::uint32_t id, unsigned milliseconds)
 
 void adopt(const UniqueFd &control, const std::string &device, const std::string &name)
 {
-    const std::uint32_t id = find(control, device);
     const UniqueFd top = open_or_fail("/dev/mapper/" + name, O_RDONLY);
+    const std::uint32_t id = await_failed_detach(control, device, name);
     detach(control, id, 1000);
     blk_interposer_attach attach = {};
     attach.id = id;
@@ -93,10 +114,9 @@ void adopt(const UniqueFd &control, const std::string &device, const std::string
 void end(const UniqueFd &control, const std::string &device, const std::string &name)
 {
     blk_interposer_destroy destroy = {};
-    destroy.id = find(control, device);
+    destroy.id = await_failed_detach(control, device, name);
     detach(control, destroy.id, 1000);
-    if (const auto found = dm::Device::find(name))
-        found->remove();
+    target_named(name).remove();
     if (::ioctl(control.get(), BLK_INTERPOSER_DESTROY, &destroy) != 0)
         fail_errno("destroy");
 }
@@ -109,7 +129,7 @@ int main(int argc, char **argv)
     try {
         const UniqueFd control = open_or_fail(BLK_INTERPOSER_DEVICE, O_RDWR);
         if (arguments.size() == 3 && arguments[0] == "--detach")
-            detach(control, find(control, arguments[1]), static_cast<unsigned>(std::stoul(arguments[2])));
+            detach(control, find(control, arguments[1]).id, static_cast<unsigned>(std::stoul(arguments[2])));
         else if (arguments.size() == 3 && arguments[0] == "--adopt")
             adopt(control, arguments[1], arguments[2]);
         else if (arguments.size() == 3 && arguments[0] == "--end")

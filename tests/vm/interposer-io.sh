@@ -236,29 +236,27 @@ await_state() { # STATE
 	lb_fail "the pair does not become $1: $(blk-interpose list)"
 }
 
-# Until the first attempt to detach it for the owner has failed, and the next one is to come.
-orphan_slow() { # NAME
+# The first attempt to detach NAME for its owner fails; what OPTION does is done before the next one.
+orphan_slow() { # NAME OPTION
 	interposer-owner /dev/vda "$1" &
-	local owner=$!
+	local owner=$! reader heir
 	await_state active
 	dmsetup suspend "$1"
 	dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct status=none &
 	reader=$!
+	interposer-owner "$2" /dev/vda "$1" &
+	heir=$!
 	sleep 0.5
 	kill -KILL "$owner"
 	wait "$owner" || true
-	await_state transition
-	await_state active
 	kill -0 "$reader" || lb_fail "the read is done, though its target is suspended"
-	dmsetup resume "$1"
 	wait "$reader" || lb_fail "the read has failed"
+	wait "$heir" || lb_fail "interposer-owner $2 has failed"
 }
 
 test_adopted() {
 	lb_step "a dead owner with a slow target: whoever makes the pair theirs has it"
-	local reader
-	orphan_slow owned1
-	interposer-owner --adopt /dev/vda owned1
+	orphan_slow owned1 --adopt
 	sleep 6
 	blk-interpose list | grep -q active || lb_fail "it was detached from its new owner: $(blk-interpose list)"
 	blk-interpose remove owned1
@@ -267,9 +265,7 @@ test_adopted() {
 
 test_unloaded() {
 	lb_step "a dead owner with a slow target: unloaded before the next attempt"
-	local reader
-	orphan_slow owned2
-	interposer-owner --end /dev/vda owned2
+	orphan_slow owned2 --end
 	lb_unload_interposer
 	sleep 4
 	lb_load_interposer
