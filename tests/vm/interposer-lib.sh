@@ -50,11 +50,13 @@ bi_partition() { # DISK
 bi_disk() { lsblk -dno KNAME "$1"; }
 
 # Of all kernels that are tested, only those with kmemleak are built without some drivers.
-bi_has_driver() { # MODULE
-	modprobe -q "$1" && return
-	[ -e /sys/kernel/debug/kmemleak ] || lb_fail "$1 cannot be loaded"
+bi_lacks() { # WHAT
+	[ -e /sys/kernel/debug/kmemleak ] || lb_fail "this kernel has no $1"
 	echo "no $1 in this kernel: this part is not shown"
-	return 1
+}
+
+bi_has_driver() { # MODULE
+	modprobe -q "$1" || { bi_lacks "$1"; return 1; }
 }
 
 # Sectors written to a device, and I/O in flight.

@@ -143,6 +143,10 @@ test_integrity() {
 		sleep 0.1
 	done
 	[ -n "$disk" ] || lb_fail "scsi_debug has no disk"
+	if [ ! -e "/sys/block/$disk/integrity" ]; then
+		bi_lacks "integrity data"
+		return
+	fi
 	must_fail "integrity data" linear x "/dev/$disk"
 	bi_none_left
 }
