@@ -14,7 +14,7 @@ export KVER TEST
 
 .DEFAULT_GOAL := all
 .PHONY: all modules tools demo check check-quick check-debug crash crash-quick
-.PHONY: bench bench-maint fuzz fuzz-maint lint format install uninstall dkms-install debug-kernels
+.PHONY: interposer-full bench bench-maint fuzz fuzz-maint lint format install uninstall dkms-install debug-kernels
 .PHONY: install-deps clean help
 
 all: modules tools
@@ -49,6 +49,9 @@ crash: ## replay at least 10,000 crash points
 
 crash-quick: ## replay at least 300 crash points
 	@scripts/run-campaign crash-quick
+
+interposer-full: ## attach and detach every target 200 times under load (hours)
+	@LIVEBLK_FULL=1 LIVEBLK_KEEP_LOGS=1 scripts/run-tests interposer-cycles
 
 bench: ## instruction time of dm-qcow2 beside loop, dm-linear and qemu-nbd
 	@scripts/run-bench

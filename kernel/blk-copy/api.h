@@ -24,6 +24,8 @@ struct blk_copy_provider;
  * @len: bytes
  * @flags: BLK_COPY_EMULATE, BLK_COPY_NO_OFFLOAD
  * @parent: the piece of a disk above that a driver hands on; NULL: none
+ * @below: with @parent, from a disk that leads past a detour: goes past it too, and
+ *	past the page caches, which are of what is above
  * @end: for blk_copy_submit(): called in a worker when it is over
  * @private: the caller's
  * @done: set: bytes copied, from the beginning on
@@ -39,6 +41,7 @@ struct blk_copy_request {
 	u64 len;
 	unsigned int flags;
 	const struct blk_copy_op *parent;
+	bool below;
 	void (*end)(struct blk_copy_request *req);
 	void *private;
 	u64 done;
@@ -124,6 +127,20 @@ blk_copy_register_idle(struct gendisk *disk, const struct blk_copy_ops *ops,
 		       const struct blk_copy_limits *lim);
 void blk_copy_activate(struct blk_copy_provider *provider);
 void blk_copy_pause(struct blk_copy_provider *provider);
+
+/**
+ * struct blk_copy_detour - a disk whose I/O goes elsewhere for a time
+ * @node: blk-copy's own
+ * @disk: the disk
+ */
+struct blk_copy_detour {
+	struct list_head node;
+	struct gendisk *disk;
+};
+
+void blk_copy_detour(struct blk_copy_detour *detour, struct gendisk *disk);
+bool blk_copy_detour_settled(const struct blk_copy_detour *detour);
+void blk_copy_detour_end(struct blk_copy_detour *detour);
 
 /* For drivers with a queue: the piece as a request in it. */
 int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op);

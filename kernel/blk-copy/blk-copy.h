@@ -124,6 +124,7 @@ struct blk_copy_buffer {
 /* provider.c */
 struct blk_copy_provider *blk_copy_get(struct gendisk *disk);
 struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk);
+bool blk_copy_is_detoured(struct gendisk *disk);
 void blk_copy_hold(struct blk_copy_provider *provider);
 int blk_copy_wait(const struct blk_copy_request *req);
 void blk_copy_put(struct blk_copy_provider *provider);

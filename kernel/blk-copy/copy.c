@@ -110,8 +110,17 @@ static int not_again(int err)
 	return err == -EAGAIN ? -EIO : err;
 }
 
+/* Whether what goes to the disks goes to their drivers. */
+static bool leads_to_drivers(const struct blk_copy_request *req,
+			     const struct blk_copy_op *op)
+{
+	return req->below || (!blk_copy_is_detoured(op->src_disk) &&
+			      !blk_copy_is_detoured(op->dst_disk));
+}
+
 /* Both disks have to stay while the driver copies between them. */
-static int offload_pinned(struct blk_copy_provider *dst_p,
+static int offload_pinned(const struct blk_copy_request *req,
+			  struct blk_copy_provider *dst_p,
 			  struct blk_copy_op *op)
 {
 	struct blk_copy_provider *src_p = get_source(dst_p, op->src_disk);
@@ -119,7 +128,7 @@ static int offload_pinned(struct blk_copy_provider *dst_p,
 
 	if (!src_p)
 		return err;
-	if (fits(src_p, op) && fits(dst_p, op))
+	if (leads_to_drivers(req, op) && fits(src_p, op) && fits(dst_p, op))
 		err = dst_p->ops->copy(op);
 	blk_copy_put(src_p);
 	return err;
@@ -139,7 +148,7 @@ static int offload(const struct blk_copy_request *req,
 		.parent = req->parent,
 		.private = p->limits.private,
 	};
-	int err = not_again(offload_pinned(p, &op));
+	int err = not_again(offload_pinned(req, p, &op));
 
 	if (WARN_ON_ONCE(op.done > op.len))
 		return -EIO;
@@ -258,8 +267,11 @@ static int copy_coherent(struct blk_copy_request *req, u64 len,
 			 struct blk_copy_buffer *buf)
 {
 	u64 dst = req->dst_pos + req->done;
-	int err = write_back(req->src, req->src_pos + req->done, len);
+	int err;
 
+	if (req->below)
+		return copy_piece(req, len, buf);
+	err = write_back(req->src, req->src_pos + req->done, len);
 	if (!err)
 		err = lock_cache(req);
 	if (err)
@@ -368,7 +380,10 @@ bool blk_copy_possible(struct block_device *src, struct block_device *dst)
 
 	if (!dst_p)
 		return false;
-	src_p = get_source(dst_p, src->bd_disk);
+	src_p = NULL;
+	if (!blk_copy_is_detoured(dst->bd_disk) &&
+	    !blk_copy_is_detoured(src->bd_disk))
+		src_p = get_source(dst_p, src->bd_disk);
 	if (src_p) {
 		possible = READ_ONCE(src_p->max_bytes) &&
 			   READ_ONCE(dst_p->max_bytes);

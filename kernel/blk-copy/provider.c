@@ -6,6 +6,9 @@
  * that replaces it each have a provider. The new one is idle until it takes
  * over, and the old one paused, so that copies wait for one or the other.
  *
+ * What goes to a disk may be sent elsewhere, by blk-interposer for instance; its
+ * driver does not see that, so that nothing is left to it meanwhile.
+ *
  * Locks: blk_copy_providers_lock, a leaf.
  */
 #include <linux/export.h>
@@ -18,6 +21,7 @@
 
 static DEFINE_SPINLOCK(blk_copy_providers_lock);
 static LIST_HEAD(blk_copy_providers);
+static LIST_HEAD(blk_copy_detours);
 static DECLARE_WAIT_QUEUE_HEAD(blk_copy_providers_wait);
 
 static struct blk_copy_provider *new_provider(struct gendisk *disk,
@@ -189,6 +193,83 @@ struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk)
 	p = find(disk, &paused);
 	return !p && paused ? ERR_PTR(-EAGAIN) : p;
 }
+
+static struct blk_copy_detour *find_detour(struct gendisk *disk)
+{
+	struct blk_copy_detour *detour;
+
+	lockdep_assert_held(&blk_copy_providers_lock);
+	list_for_each_entry(detour, &blk_copy_detours, node)
+		if (detour->disk == disk)
+			return detour;
+	return NULL;
+}
+
+/**
+ * blk_copy_is_detoured() - whether I/O to a disk goes elsewhere
+ * @disk: any disk; its driver is pinned by blk_copy_get() if that is to matter
+ *
+ * Return: true if it does, so that its driver is not to be asked.
+ */
+bool blk_copy_is_detoured(struct gendisk *disk)
+{
+	bool is;
+
+	spin_lock(&blk_copy_providers_lock);
+	is = find_detour(disk);
+	spin_unlock(&blk_copy_providers_lock);
+	return is;
+}
+
+/**
+ * blk_copy_detour() - I/O to a disk is about to be sent elsewhere
+ * @detour: the caller's, until blk_copy_detour_end()
+ * @disk: the disk
+ *
+ * No piece is given to its driver from now on; copies become reads and writes.
+ * Those under way: see blk_copy_detour_settled(). Context: any that may take a
+ * spinlock.
+ */
+void blk_copy_detour(struct blk_copy_detour *detour, struct gendisk *disk)
+{
+	detour->disk = disk;
+	spin_lock(&blk_copy_providers_lock);
+	list_add(&detour->node, &blk_copy_detours);
+	spin_unlock(&blk_copy_providers_lock);
+}
+EXPORT_SYMBOL_GPL(blk_copy_detour);
+
+/**
+ * blk_copy_detour_settled() - whether pieces from before a detour are over
+ * @detour: from blk_copy_detour()
+ *
+ * Return: true if they are; it may be false for no reason for a moment.
+ */
+bool blk_copy_detour_settled(const struct blk_copy_detour *detour)
+{
+	struct blk_copy_provider *p;
+	bool settled = true;
+
+	spin_lock(&blk_copy_providers_lock);
+	list_for_each_entry(p, &blk_copy_providers, node)
+		if (p->disk == detour->disk && atomic_read(&p->users))
+			settled = false;
+	spin_unlock(&blk_copy_providers_lock);
+	return settled;
+}
+EXPORT_SYMBOL_GPL(blk_copy_detour_settled);
+
+/**
+ * blk_copy_detour_end() - I/O to a disk goes to its driver again
+ * @detour: from blk_copy_detour()
+ */
+void blk_copy_detour_end(struct blk_copy_detour *detour)
+{
+	spin_lock(&blk_copy_providers_lock);
+	list_del(&detour->node);
+	spin_unlock(&blk_copy_providers_lock);
+}
+EXPORT_SYMBOL_GPL(blk_copy_detour_end);
 
 /**
  * blk_copy_hold() - one more reference

@@ -6,13 +6,6 @@ export PATH=$LIVEBLK_BUILD/bin:$PATH
 # shellcheck disable=SC2034 # for the tests that source this
 mib=1048576
 
-cp_insmod() { # MODULE...
-	local name
-	for name; do
-		insmod "$LIVEBLK_BUILD/modules/$(uname -r)/$name.ko" || lb_fail "$name cannot be loaded"
-	done
-}
-
 cp_configfs() {
 	modprobe configfs || true
 	mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config ||
@@ -22,16 +15,11 @@ cp_configfs() {
 # cp_load MODULE...: blk-copy, and those of its drivers that are named
 cp_load() {
 	cp_configfs
-	cp_insmod blk-copy "$@"
+	lb_insmod blk-copy "$@"
 }
 
 # Whatever still holds one of them is a fault.
-cp_unload() { # MODULE...
-	local name
-	for name in "$@" blk-copy; do
-		rmmod "$name" || lb_fail "$name cannot be unloaded"
-	done
-}
+cp_unload() { lb_rmmod "$@"; } # MODULE...
 
 cp_null() { blk-copy null create "$@" || lb_fail "no null-copy disk: $*"; }
 cp_null_remove() { blk-copy null remove "$1" || lb_fail "cannot remove the disk $1"; }

@@ -177,7 +177,7 @@ test_module() {
 	ram=$(lb_ramdisk 64)
 	disk=$(cp_loop "$dir/a.img")
 	cp_fill "$disk" 0 $((16 * mib))
-	insmod "$LIVEBLK_BUILD/modules/$(uname -r)/test/copy-test.ko" device="$disk" other="$ram" || lb_fail "$(dmesg | tail -n 5)"
+	insmod "$LIVEBLK_BUILD/modules/$(uname -r)/tests/copy-test.ko" device="$disk" other="$ram" || lb_fail "$(dmesg | tail -n 5)"
 	rmmod copy-test
 	cp_same "$disk" 0 "$disk" $((32 * 262144)) 262144
 	cp_loop_detach "$disk"

@@ -223,7 +223,7 @@ test_circle() { # DISK
 
 lb_load
 cp_configfs
-cp_insmod loop-copy null-copy
+lb_insmod loop-copy null-copy
 models=$(lb_scratch 100 tmpfs)
 xfs=$(lb_scratch 400 xfs)
 ext4=$(lb_scratch 150 ext4)

@@ -69,7 +69,7 @@ test_violations() {
 }
 
 cp_append() { # ZONE
-	insmod "$LIVEBLK_BUILD/modules/$(uname -r)/test/copy-test.ko" what=append device="$disk" sector=$(($1 * 8192)) || return
+	insmod "$LIVEBLK_BUILD/modules/$(uname -r)/tests/copy-test.ko" what=append device="$disk" sector=$(($1 * 8192)) || return
 	rmmod copy-test
 }
 

@@ -31,20 +31,40 @@ lb_next() { # KIND: 0, 1, 2...
 	echo "$n"
 }
 
-lb_load() {
-	local ko
-	modprobe dm-mod || lb_fail "dm-mod cannot be loaded"
-	for ko in blk-copy dm-qcow2; do
-		ko=$LIVEBLK_BUILD/modules/$(uname -r)/$ko.ko
+# Those that are loaded already are left.
+lb_insmod() { # MODULE...
+	local name ko
+	for name; do
+		[ ! -e "/sys/module/${name//-/_}" ] || continue
+		ko=$LIVEBLK_BUILD/modules/$(uname -r)/$name.ko
 		[ -e "$ko" ] || lb_fail "$ko is not built"
 		insmod "$ko" || lb_fail "$ko cannot be loaded"
 	done
 }
 
-lb_unload() {
-	rmmod dm_qcow2 || lb_fail "dm-qcow2 cannot be unloaded"
-	rmmod blk_copy || lb_fail "blk-copy cannot be unloaded"
+# Nothing attached, so that nothing may hold it. blk-copy goes with the last that uses it.
+lb_rmmod() { # MODULE...
+	local name
+	for name; do rmmod "$name" || lb_fail "$name cannot be unloaded"; done
+	for name in dm_qcow2 blk_interposer loop_copy null_copy; do
+		[ ! -e "/sys/module/$name" ] || return 0
+	done
+	rmmod blk-copy || lb_fail "blk-copy cannot be unloaded"
 }
+
+lb_load() {
+	modprobe dm-mod || lb_fail "dm-mod cannot be loaded"
+	lb_insmod blk-copy dm-qcow2
+}
+
+lb_unload() { lb_rmmod dm-qcow2; }
+
+lb_load_interposer() {
+	modprobe dm-mod || lb_fail "dm-mod cannot be loaded"
+	lb_insmod blk-copy blk-interposer
+}
+
+lb_unload_interposer() { lb_rmmod blk-interposer; }
 
 # lb_image FILE SIZE [OPTION=VALUE | -o OPTION=VALUE]...
 lb_image() {

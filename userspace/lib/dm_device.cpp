@@ -80,9 +80,9 @@ public:
     void run(const std::string &what) const { require(run(), what); }
 
     // Lets udev take part, as dmsetup does.
-    void with_udev(std::uint32_t &cookie, const std::string &what) const
+    void with_udev(std::uint32_t &cookie, const std::string &what, std::uint16_t flags = 0) const
     {
-        require(dm_task_set_cookie(get(), &cookie, 0), what);
+        require(dm_task_set_cookie(get(), &cookie, flags), what);
     }
 
     void add_target(const Target &target, const std::string &what) const
@@ -103,6 +103,19 @@ dm_info info_of(const Task &task, const std::string &name)
     dm_info info = {};
     task.require(dm_task_get_info(task.get(), &info), fmt::format("get the state of '{}'", name));
     return info;
+}
+
+std::uint16_t udev_flags(Names names)
+{
+    switch (names) {
+    case Names::if_no_other:
+        return DM_UDEV_LOW_PRIORITY_FLAG;
+    case Names::none:
+        return DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG | DM_UDEV_DISABLE_DISK_RULES_FLAG |
+               DM_UDEV_DISABLE_OTHER_RULES_FLAG;
+    default:
+        return 0;
+    }
 }
 
 // Name and number, if there is such a device.
@@ -184,7 +197,7 @@ std::vector<Device> Device::all()
     }
 }
 
-Device Device::create(const std::string &name, const Target &target, bool read_only)
+Device Device::create(const std::string &name, const Target &target, bool read_only, Names names)
 {
     const std::string what = fmt::format("create the device '{}'", name);
     const Task task(DM_DEVICE_CREATE, name);
@@ -193,7 +206,7 @@ Device Device::create(const std::string &name, const Target &target, bool read_o
         task.require(dm_task_set_ro(task.get()), what);
     task.require(dm_task_set_add_node(task.get(), DM_ADD_NODE_ON_CREATE), what);
     std::uint32_t cookie = 0;
-    task.with_udev(cookie, what);
+    task.with_udev(cookie, what, udev_flags(names));
     const UdevWork work(cookie);
     task.run(what);
     const dm_info info = info_of(task, name);

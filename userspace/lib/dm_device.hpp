@@ -26,6 +26,13 @@ struct Info {
     int open_count = 0;
 };
 
+// Which names of a device's content, as /dev/disk/by-uuid, udev may give to it.
+enum class Names {
+    all,
+    if_no_other, // another device with the same content goes first
+    none,
+};
+
 // What udev still has to do about a device; waited for at the end of its life.
 class UdevWork {
 public:
@@ -49,7 +56,7 @@ public:
     static std::vector<Device> all();
     // Creates it with one target and makes it live. The parameters may have no character that needs a backslash:
     // libdevmapper doubles those.
-    static Device create(const std::string &name, const Target &target, bool read_only);
+    static Device create(const std::string &name, const Target &target, bool read_only, Names names = Names::all);
 
     const std::string &name() const { return name_; }
     unsigned major() const { return major_; }

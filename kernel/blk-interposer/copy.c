@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copies, for blk-copy.
+ *
+ * The lower disk hands pieces on to the original, so that a target that can use
+ * that keeps what the original's driver can do. While a target is attached,
+ * copies of the original itself become reads and writes, as its driver would
+ * do them past the target.
+ *
+ * Locks: none.
+ */
+#include <linux/sizes.h>
+
+#include "blk-interposer.h"
+
+static int blki_copy(struct blk_copy_op *op)
+{
+	struct blki_pair *pair = op->private;
+	struct blk_copy_request req = {
+		.src = pair->original.bdev,
+		.dst = pair->original.bdev,
+		.src_pos = op->src,
+		.dst_pos = op->dst,
+		.len = op->len,
+		.parent = op,
+		.below = true,
+	};
+	int err = blk_copy(&req);
+
+	op->done = req.done;
+	return err;
+}
+
+static const struct blk_copy_ops blki_copy_ops = {
+	.name = "blk-interposer",
+	.copy = blki_copy,
+};
+
+/**
+ * blki_copy_register() - Hand copies of the lower disk on.
+ * @pair: with its disks, not added yet
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int blki_copy_register(struct blki_pair *pair)
+{
+	unsigned int block = bdev_logical_block_size(pair->original.bdev);
+	const struct blk_copy_limits limits = {
+		.max_bytes = SZ_64M,
+		.granularity = block,
+		.optimal = block,
+		.private = pair,
+	};
+
+	pair->copier = blk_copy_register(pair->lower, &blki_copy_ops, &limits);
+	return PTR_ERR_OR_ZERO(pair->copier);
+}

@@ -1,0 +1,93 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# test: copies of an interposed disk go through the target, and those of a target past it to the disk's driver
+# needs: qemu-img dmsetup jq
+# timeout: 200
+# one-thread: yes
+# debug: yes
+set -eu -o pipefail
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
+# shellcheck source=tests/vm/copy-lib.sh
+. tests/vm/copy-lib.sh
+# shellcheck source=tests/vm/interposer-lib.sh
+. tests/vm/interposer-lib.sh
+
+offloaded() { cp_attr "$disk" offloaded; }
+
+copy_counted() { # OFFLOADED COPY-ARGUMENT...
+	local before expected=$1
+	shift
+	before=$(offloaded)
+	blk-copy "$@"
+	[ $(($(offloaded) - before)) = "$expected" ] ||
+		lb_fail "$(($(offloaded) - before)) bytes were offloaded, not $expected: blk-copy $*"
+}
+
+# Everything is moved there, so that a copy past the target is seen.
+test_through() {
+	lb_step "through the target"
+	local last
+	copy_counted $mib "$disk" "$disk:8m" 1m
+	bi_rotate rot "$disk"
+	cp_fill "$disk" 0 $((4 * mib))
+	copy_counted 0 "$disk" "$disk:16m" 4m
+	cp_same "$disk" 0 "$disk" $((16 * mib)) $((4 * mib))
+	must_fail "not supported" blk-copy --emulate=never "$disk" "$disk:24m" 1m
+	# The target leaves the last sectors to the beginning of the disk.
+	last=$((size - bi_moved * 512))
+	copy_counted 0 "$disk" "$disk:$last" $((bi_moved * 512))
+	cp_same "$disk" 0 "$disk" "$last" $((bi_moved * 512))
+	cp_fill "$disk" $((40 * mib)) $mib
+	blk-interpose remove rot
+	cp_same "$disk" $((bi_moved * 512)) "$disk" $((16 * mib + bi_moved * 512)) $((4 * mib))
+	cp_same "$disk" $((bi_moved * 512)) "$disk" 0 $((bi_moved * 512))
+	copy_counted $mib "$disk" "$disk:8m" 1m
+	bi_none_left
+}
+
+# A copy that the driver is at when the target is attached is waited for.
+test_under_way() {
+	lb_step "a copy that had begun before"
+	local copier
+	cp_fill "$disk" 0 $mib
+	cp_fault smoke "copy 0 $mib delay 3000000"
+	copy_counted $mib "$disk" "$disk:8m" 1m &
+	copier=$!
+	sleep 1
+	bi_rotate rot "$disk"
+	! kill -0 "$copier" 2>/dev/null || lb_fail "the target was attached in the middle of a copy"
+	wait "$copier"
+	cp_fault smoke clear
+	blk-interpose remove rot
+	cp_same "$disk" 0 "$disk" $((8 * mib)) $mib
+	bi_none_left
+}
+
+# dm-qcow2 on the lower disk, and the same disk again on top of it.
+test_past() {
+	lb_step "past a target of ours"
+	qemu-img create -q -f qcow2 "$disk" "$size"
+	blk-interpose create vm --table "0 $((size / 512)) qcow2 [interpose]$disk"
+	cp_fill "$disk" 0 $((4 * mib))
+	copy_counted $((4 * mib)) /dev/mapper/vm "/dev/mapper/vm:16m" 4m
+	cp_same "$disk" 0 "$disk" $((16 * mib)) $((4 * mib))
+	copy_counted 0 "$disk" "$disk:24m" 4m
+	cp_same "$disk" 0 "$disk" $((24 * mib)) $((4 * mib))
+	blk-interpose remove vm
+	bi_none_left
+	lb_check "$disk"
+}
+
+cp_load null-copy
+lb_load
+lb_load_interposer
+size=$((64 * mib))
+disk=$(cp_null smoke size=64)
+test_through
+test_under_way
+test_past
+cp_null_remove smoke
+lb_rmmod null-copy dm-qcow2 blk-interposer

@@ -1,0 +1,221 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# test: what cannot be interposed is refused with its reason, failures leave nothing, unprivileged users get EPERM
+# needs: dmsetup mkfs.ext4 mkfs.btrfs fsfreeze sfdisk setpriv
+# timeout: 400
+# disks: 256M 256M
+# one-thread: yes
+set -eu -o pipefail
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
+# shellcheck source=tests/vm/interposer-lib.sh
+. tests/vm/interposer-lib.sh
+
+linear() { # NAME DEVICE
+	blk-interpose create "$1" --table "0 $(bi_sectors "$2") linear [interpose]$2 0"
+}
+
+refused() { # PATTERN NAME TABLE
+	must_fail "$1" blk-interpose create "$2" --table "$3"
+	! dmsetup info "$2" >/dev/null 2>&1 || lb_fail "$2 is left"
+	bi_none_left
+}
+
+test_targets() {
+	lb_step "targets that do not fit"
+	local sectors
+	sectors=$(bi_sectors /dev/vda)
+	refused "another size.*put back" x "0 $((sectors - 8)) linear [interpose]/dev/vda 0"
+	refused "marked" x "0 $sectors linear /dev/vda 0"
+	refused "no start" x "a $sectors linear [interpose]/dev/vda 0"
+	refused "look up '/dev/nothing'" x "0 $sectors linear [interpose]/dev/nothing 0"
+	refused "no block device" x "0 $sectors linear [interpose]/dev/null 0"
+}
+
+test_frozen() {
+	lb_step "a file system that is frozen already"
+	fsfreeze -f "$bi_mnt"
+	must_fail "freeze the file system: .*frozen already.*put back" linear x /dev/vda
+	fsfreeze -u "$bi_mnt"
+	bi_none_left
+	linear x /dev/vda
+	fsfreeze -f "$bi_mnt"
+	must_fail "frozen already" blk-interpose remove x
+	fsfreeze -u "$bi_mnt"
+	echo alive >"$bi_mnt/alive"
+	sync
+	blk-interpose remove x
+	linear x /dev/vda
+	fsfreeze -f "$bi_mnt"
+	blk-interpose remove --no-freeze x
+	fsfreeze -u "$bi_mnt"
+	echo alive >"$bi_mnt/alive"
+	sync
+	bi_none_left
+}
+
+test_raid() {
+	lb_step "a device that has the target of dm-raid"
+	local a b sectors=16384
+	bi_has_driver dm-raid || return 0
+	a=$(lb_ramdisk 8) b=$(lb_ramdisk 8)
+	dmsetup create raid --table "0 $sectors raid raid1 3 0 region_size 1024 2 - $a - $b"
+	dmsetup mknodes raid
+	refused "'raid' target.*put back" x "0 $sectors linear [interpose]/dev/mapper/raid 0"
+	dmsetup create above --table "0 $sectors linear /dev/mapper/raid 0"
+	dmsetup mknodes above
+	linear x /dev/mapper/above
+	blk-interpose remove x
+	dmsetup remove above
+	dmsetup remove raid
+}
+
+test_own() {
+	lb_step "our own disks, and a second pair"
+	linear x /dev/vda
+	local lower
+	lower=$(blk-interpose list --json | sed -n 's/.*"lower": "\(.*\)",/\1/p')
+	must_fail "disk of blk-interposer itself" linear y "$lower"
+	must_fail "interposed already" linear y /dev/vda
+	[ "$(blk-interpose list | wc -l)" = 2 ] || lb_fail "another pair is left"
+	blk-interpose remove x
+}
+
+test_partitions() {
+	lb_step "a disk and its partition exclude each other"
+	bi_partition /dev/vdb
+	linear x /dev/vdb1
+	must_fail "interposed already" linear y /dev/vdb
+	# A write to the disk there is seen to go past it.
+	dd if=/dev/zero of=/dev/vdb bs=4k seek=1024 count=1 oflag=direct conv=notrunc status=none
+	blk-interpose status x | grep -q "went past" || lb_fail "a write past the target is not reported"
+	blk-interpose remove x
+	linear x /dev/vdb
+	must_fail "interposed already" linear y /dev/vdb1
+	# And what goes to the partition goes through the target of the disk.
+	local before after
+	before=$(bi_written /dev/mapper/x)
+	dd if=/dev/urandom of="$lb_state/data" bs=4k count=4 status=none
+	dd if="$lb_state/data" of=/dev/vdb1 bs=4k count=4 oflag=direct conv=notrunc status=none
+	after=$(bi_written /dev/mapper/x)
+	[ $((after - before)) = 32 ] || lb_fail "the partition goes past the target: $((after - before)) sectors"
+	dd if=/dev/vdb bs=512 skip=2048 count=32 iflag=direct status=none | cmp - "$lb_state/data" ||
+		lb_fail "the partition's data are in another place"
+	blk-interpose remove x
+}
+
+# What would wait for itself: found by the tool, and by the module where it can be.
+test_loops() {
+	lb_step "a target that is on its original"
+	local sectors
+	sectors=$(bi_sectors /dev/vdb)
+	must_fail "on '/dev/vdb' itself.*put back" blk-interpose snapshot /dev/vdb x --cow /dev/vdb1
+	dmsetup create part --table "0 8192 linear /dev/vdb1 0"
+	dmsetup mknodes part
+	dd if=/dev/zero of=/dev/mapper/part bs=64k count=1 oflag=direct status=none
+	must_fail "some of it is on '/dev/vdb' itself.*put back" \
+		blk-interpose create x --table "0 $sectors era /dev/mapper/part [interpose]/dev/vdb 128"
+	dmsetup remove part
+	must_fail "on '/dev/vda' itself.*put back" blk-interpose snapshot /dev/vda x --cow "$bi_mnt/new"
+	[ ! -e "$bi_mnt/new" ] || lb_fail "a file is left"
+	# A btrfs has no device number of its own.
+	mkdir -p /run/btrfs
+	bi_mkfs btrfs /dev/vdb1
+	mount /dev/vdb1 /run/btrfs
+	must_fail "on '/dev/vdb' itself.*put back" blk-interpose snapshot /dev/vdb x --cow /run/btrfs/new
+	umount /run/btrfs
+	bi_none_left
+}
+
+test_integrity() {
+	lb_step "integrity data"
+	if ! modprobe scsi_debug dif=1 dix=1 dev_size_mb=16 2>/dev/null; then
+		echo "no scsi_debug here: this part is not shown"
+		return
+	fi
+	local disk=
+	modprobe sd_mod
+	for _ in {1..100}; do
+		disk=$(lsblk -dno NAME,MODEL | awk '$2 == "scsi_debug" { print $1 }')
+		[ -z "$disk" ] || break
+		sleep 0.1
+	done
+	[ -n "$disk" ] || lb_fail "scsi_debug has no disk"
+	if [ ! -e "/sys/block/$disk/integrity" ]; then
+		bi_lacks "integrity data"
+		return
+	fi
+	must_fail "integrity data" linear x "/dev/$disk"
+	bi_none_left
+}
+
+test_hook_denied() {
+	lb_step "ftrace turned off"
+	echo 0 >/proc/sys/kernel/ftrace_enabled
+	must_fail "begin to redirect I/O: .*put back" linear x /dev/vda
+	echo 1 >/proc/sys/kernel/ftrace_enabled
+	bi_none_left
+	linear x /dev/vda
+	! echo 0 2>/dev/null >/proc/sys/kernel/ftrace_enabled || lb_fail "ftrace can be turned off under the hook"
+	blk-interpose remove x
+}
+
+# At whatever moment it is killed: attached, or nothing but a device of device-mapper.
+test_killed() {
+	lb_step "the tool is killed"
+	local i tool
+	for ((i = 0; i < $(bi_count 6 200); i++)); do
+		linear x /dev/vda >/dev/null &
+		tool=$!
+		sleep "0.$((RANDOM % 9))"
+		kill -KILL "$tool" 2>/dev/null || true
+		wait "$tool" 2>/dev/null || true
+		# linear() is a shell of its own, whose child may go on.
+		while pgrep -x blk-interpose >/dev/null; do pkill -KILL -x blk-interpose || true; done
+		wait_for_rest
+		if blk-interpose list | grep -q active; then blk-interpose remove x >/dev/null; fi
+		dmsetup remove x 2>/dev/null || true
+		bi_none_left
+	done
+	echo alive >"$bi_mnt/killed"
+	sync
+}
+
+# Whoever owned a pair is gone; it follows soon.
+wait_for_rest() {
+	local _
+	for _ in {1..100}; do
+		! blk-interpose list | grep -qE 'idle|transition' || { sleep 0.1; continue; }
+		return 0
+	done
+	lb_fail "a pair without an owner stays: $(blk-interpose list)"
+}
+
+test_unprivileged() {
+	lb_step "without privileges, and with malformed calls"
+	must_fail "ermission" setpriv --reuid=65534 --clear-groups blk-interpose list
+	chmod 666 /dev/blk-interposer
+	must_fail "not permitted" setpriv --reuid=65534 --clear-groups blk-interpose list
+	chmod 600 /dev/blk-interposer
+	blk-interposer-fuzz "$(bi_count 20000 1000000)"
+	bi_none_left
+}
+
+lb_load_interposer
+bi_mkfs ext4 /dev/vda
+mount /dev/vda "$bi_mnt"
+test_targets
+test_frozen
+test_raid
+test_own
+test_partitions
+test_loops
+test_integrity
+test_hook_denied
+test_killed
+test_unprivileged
+umount "$bi_mnt"
+bi_fsck ext4 /dev/vda
+lb_unload_interposer

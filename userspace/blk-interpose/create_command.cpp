@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "commands.hpp"
+
+#include "error.hpp"
+#include "original.hpp"
+
+#include <cstdio>
+#include <memory>
+
+namespace liveblk::interpose {
+namespace {
+
+struct Arguments {
+    std::string name;
+    std::string table;
+    bool no_freeze = false;
+    bool json = false;
+};
+
+void create(const Arguments &args)
+{
+    const MarkedTable table = parse_table(args.table);
+    require_free_name(args.name);
+    undoing([&] {
+        Interposition interposition(table.original);
+        const dm::Device device = interposition.create_device(args.name, table.on(interposition.lower()));
+        report(args.json, "attached", args.name, table.original, interposition.attach(device));
+    });
+}
+
+// A snapshot is removed by its own name, not by that of its origin.
+void remove(const Arguments &args)
+{
+    const std::string origin = origin_name(args.name);
+    const bool snapshot = dm::Device::find(args.name) && dm::Device::find(origin);
+    const Times times = snapshot ? remove_interposition(origin, {args.name}, !args.no_freeze)
+                                 : remove_interposition(args.name, {}, !args.no_freeze);
+    report(args.json, "detached", args.name, "", times);
+}
+
+} // namespace
+
+void report(bool json, const char *verb, const std::string &name, const std::string &original, const Times &times)
+{
+    if (!json) {
+        fmt::print("{} {}: {}\n", name, verb, describe(times));
+        return;
+    }
+    nlohmann::ordered_json facts = {{"name", name}, {"action", verb}};
+    if (!original.empty())
+        facts["original"] = original;
+    facts["parked-ns"] = times.parked;
+    facts["frozen-ns"] = times.frozen;
+    fmt::print("{}\n", facts.dump(4));
+}
+
+void add_create(CLI::App &app, Action &action)
+{
+    auto args = std::make_shared<Arguments>();
+    CLI::App *command = app.add_subcommand("create", "put a device-mapper target under a device that is in use");
+    command->add_option("NAME", args->name, "of the device to create")->required();
+    command->add_option("--table", args->table, "one line, with [interpose] before the device")->required();
+    command->add_flag("--json", args->json, "print JSON");
+    command->callback([args, &action] { action = [args] { create(*args); }; });
+}
+
+void add_remove(CLI::App &app, Action &action)
+{
+    auto args = std::make_shared<Arguments>();
+    CLI::App *command = app.add_subcommand("remove", "take it out again");
+    command->add_option("NAME", args->name, "of the device")->required();
+    command->add_flag("--no-freeze", args->no_freeze, "also while a file system is frozen, or counts as such");
+    command->add_flag("--json", args->json, "print JSON");
+    command->callback([args, &action] { action = [args] { remove(*args); }; });
+}
+
+} // namespace liveblk::interpose

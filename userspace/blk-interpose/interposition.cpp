@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "interposition.hpp"
+
+#include "block_stack.hpp"
+#include "error.hpp"
+
+#include <cstdio>
+
+namespace liveblk::interpose {
+
+namespace {
+
+// The "raid" target of device-mapper sends the rest of a discard to its own device once more, as the bio that
+// device-mapper has made, so that the module cannot know it from another one: it would go through the target twice.
+const std::string &checked(const std::string &original)
+{
+    const DeviceNumber number = device_number(original);
+    for (const dm::Device &device : dm::Device::all()) {
+        if ((static_cast<DeviceNumber>(device.major()) << 32 | device.minor()) != number)
+            continue;
+        for (const dm::Target &target : device.table())
+            if (target.type == "raid")
+                fail("interpose '{}': it has a 'raid' target, whose discards would go through the target twice",
+                     original);
+    }
+    return original;
+}
+
+} // namespace
+
+Interposition::Interposition(const std::string &original)
+    : original_(original), pair_(control_.create(checked(original)))
+{
+    undo_.emplace_back([this] { control_.destroy(pair_); });
+}
+
+Interposition::~Interposition()
+{
+    while (!undo_.empty()) {
+        try {
+            undo_.back()();
+        } catch (const std::exception &e) {
+            fmt::print(stderr, "blk-interpose: put back: {}\n", e.what());
+        }
+        undo_.pop_back();
+    }
+}
+
+dm::Device Interposition::create_device(const std::string &name, const dm::Target &target, dm::Names names)
+{
+    dm::Device device = dm::Device::create(name, target, false, names);
+    undo_.emplace_back([device] { device.remove(); });
+    return device;
+}
+
+Times Interposition::attach(const dm::Device &target)
+{
+    shield_.check();
+    // The module sees some of these; not, for instance, a cow device that is another partition of the same disk.
+    if (leads_to(device_number(target.path()), device_number(original_)))
+        fail("attach '{}': some of it is on '{}' itself, so that it would wait for itself", target.name(), original_);
+    const Times times = control_.attach(pair_, target.path(), unlisted_filesystems(original_));
+    undo_.clear();
+    return times;
+}
+
+void require_free_name(const std::string &name)
+{
+    if (name.empty() || name.find('/') != std::string::npos)
+        fail("create '{}': it is no name for a device", name);
+    if (dm::Device::find(name))
+        fail("create '{}': there is a device of that name", name);
+}
+
+void undoing(const std::function<void()> &command)
+{
+    try {
+        command();
+    } catch (const Error &e) {
+        fail("{}; everything was put back", e.what());
+    }
+}
+
+std::optional<blk_interposer_status> find_pair(const Control &control, const dm::Device &target)
+{
+    const std::uint64_t number = static_cast<std::uint64_t>(target.major()) << 32 | target.minor();
+    for (const blk_interposer_status &pair : control.all())
+        if (pair.target == number)
+            return pair;
+    return std::nullopt;
+}
+
+// The original may be gone, and its node with it.
+static std::vector<UniqueFd> filesystems_of(const blk_interposer_status &pair)
+{
+    if (pair.warnings & BLK_INTERPOSER_WARN_REMOVED)
+        return {};
+    return unlisted_filesystems(fmt::format("/dev/{}", pair.original_name));
+}
+
+Times remove_interposition(const std::string &name, const std::vector<std::string> &others, bool freeze)
+{
+    const auto device = dm::Device::find(name);
+    if (!device)
+        fail("remove '{}': there is no such device", name);
+    const SignalShield shield;
+    const Control control;
+    const auto pair = find_pair(control, *device);
+    if (!pair)
+        fail("remove '{}': it is not attached to any device", name);
+    for (const std::string &other : others)
+        if (const auto found = dm::Device::find(other))
+            if (found->info().open_count > 0)
+                fail("remove '{}': '{}' is in use", name, other);
+    const Times times =
+        control.detach(pair->id, device->path(), freeze ? std::optional(filesystems_of(*pair)) : std::nullopt);
+    for (const std::string &other : others)
+        if (const auto found = dm::Device::find(other))
+            found->remove();
+    device->remove();
+    control.destroy({.id = pair->id, .lower = fmt::format("/dev/{}", pair->lower_name)});
+    return times;
+}
+
+std::string describe(const Times &times)
+{
+    return fmt::format("I/O was held back for {:.1f} ms, the file system was frozen for {:.1f} ms",
+                       static_cast<double>(times.parked) / 1e6, static_cast<double>(times.frozen) / 1e6);
+}
+
+} // namespace liveblk::interpose
