@@ -55,7 +55,7 @@ static int check_request(const struct blk_copy_request *req)
 	return bdev_read_only(req->dst) ? -EROFS : 0;
 }
 
-/* Disks and partitions may have shrunk since the request began. */
+/* Disks and partitions may have shrunk, or gone, since the request began. */
 static int check_again(const struct blk_copy_request *req)
 {
 	if (!in_device(req->src, req->src_pos, req->len) ||
@@ -207,6 +207,9 @@ static int copy_piece(struct blk_copy_request *req, u64 len,
 	u64 done;
 	int err = try_offload(req, len, &done);
 
+	/* A disk that is gone has no driver either. */
+	if (err == -EOPNOTSUPP && !done)
+		err = check_again(req) ?: err;
 	if (err == -EOPNOTSUPP && !done && req->flags & BLK_COPY_EMULATE)
 		err = emulate(req, buf, &done);
 	req->done += done;
@@ -276,7 +279,9 @@ static int copy_coherent(struct blk_copy_request *req, u64 len,
 		err = lock_cache(req);
 	if (err)
 		return err;
-	err = write_back(req->dst, dst, len);
+	err = check_again(req);
+	if (!err)
+		err = write_back(req->dst, dst, len);
 	if (!err)
 		err = drop(req->dst, dst, len);
 	if (!err)
@@ -311,8 +316,6 @@ static int copy_locked(struct blk_copy_request *req)
 		if (blk_copy_interrupted(req->parent))
 			err = -EINTR;
 		else
-			err = check_again(req);
-		if (!err)
 			err = copy_coherent(req, piece(req), &buf);
 		/* Not with the page cache locked, and with nothing held. */
 		if (err == -EAGAIN)

@@ -100,7 +100,8 @@ test_removal() {
 	local disk copiers=() modes=(never never never always) i
 	disk=$(cp_null gone size=64 submit_queues=2)
 	echo $mib >"/sys/block/${disk#/dev/}/copy/max_bytes"
-	cp_fault gone "any 0 $((64 * mib)) delay 50000"
+	# Pieces go one by one; none of the copies may be over by the time of the removal.
+	cp_fault gone "any 0 $((64 * mib)) delay 400000"
 	for i in 0 1 2 3; do
 		blk-copy --emulate="${modes[i]}" "$disk:${i}m" "$disk:$((i * 8 + 8))m" 8m \
 			2>/run/said$i &

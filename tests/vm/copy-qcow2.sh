@@ -119,7 +119,7 @@ test_reload() { # IMAGE
 	lb_step "tables are reloaded under copies, seed $seed"
 	local job n=0 tables
 	lb_attach "$name" "$1"
-	blk-difftest "$device" --model "$models/model" --seed "$seed" --ops $((ops * 2)) --copies 60 --mix 15,25,0,2,1 \
+	blk-difftest "$device" --model "$models/model" --seed "$seed" --ops "$ops" --copies 60 --mix 15,25,0,2,1 \
 		--jobs 3 --max-size 128k --buffered 0 --initial read >/run/difftest 2>&1 &
 	job=$!
 	tables=("$(lb_table "$1")" "$(lb_table "$1" cache_kib 64)")
@@ -207,12 +207,12 @@ test_circle() { # DISK
 	qemu-img create -q -f qcow2 "$1" 48M
 	lb_attach "$name" "$1"
 	# From the last to the first, so that each cluster is a piece of its own.
-	for i in {15..0}; do cp_fill "$device" $((i * 65536)) 65536; done
+	for i in {9..0}; do cp_fill "$device" $((i * 65536)) 65536; done
 	cp_fault store "copy 0 $((96 * mib)) delay 300000"
-	blk-copy "$device" "$device:16m" 1m &
+	blk-copy "$device" "$device:16m" 640k &
 	above=$!
 	sleep 1
-	blk-copy --emulate=auto "$1" "$device:16m" 24m &
+	blk-copy --emulate=auto "$1" "$device:16m" 8m &
 	below=$!
 	wait "$above"
 	wait "$below"
