@@ -102,7 +102,8 @@ struct blk_copy_limits {
  *	nothing. -EOPNOTSUPP with nothing done: this piece has to be emulated.
  *	What lies beyond op->done is unchanged, or holds what the piece would
  *	have put there. Called in a process that may sleep, without locks of
- *	the block layer.
+ *	the block layer. It sends no I/O to its own disk: that may go elsewhere
+ *	(struct blk_copy_detour).
  * @reaches: whether pieces may go from one of its disks to another of them;
  *	NULL: not
  */

@@ -118,7 +118,10 @@ static bool leads_to_drivers(const struct blk_copy_request *req,
 			      !blk_copy_is_detoured(op->dst_disk));
 }
 
-/* Both disks have to stay while the driver copies between them. */
+/*
+ * Both disks have to stay while the driver copies between them. What they are
+ * like now they remain: a driver pauses before it changes its disk's size.
+ */
 static int offload_pinned(const struct blk_copy_request *req,
 			  struct blk_copy_provider *dst_p,
 			  struct blk_copy_op *op)
@@ -129,7 +132,7 @@ static int offload_pinned(const struct blk_copy_request *req,
 	if (!src_p)
 		return err;
 	if (leads_to_drivers(req, op) && fits(src_p, op) && fits(dst_p, op))
-		err = dst_p->ops->copy(op);
+		err = check_again(req) ?: dst_p->ops->copy(op);
 	blk_copy_put(src_p);
 	return err;
 }

@@ -184,7 +184,7 @@ static int source_run(struct qcow2_image *q, u64 pos, u64 *len, bool *zeros)
 	return 0;
 }
 
-/* Writes what can be written in one go; returns bytes, or a negative error. */
+/* Writes what can be written in one go; returns bytes. */
 static s64 write_some(struct qcow2_copy *c, u64 src, u64 dst, u64 len,
 		      const struct blk_copy_op *op)
 {
@@ -199,7 +199,30 @@ static s64 write_some(struct qcow2_copy *c, u64 src, u64 dst, u64 len,
 		if (progress == QCOW2_PARKED)
 			wait_for_completion(&c->turn);
 	} while (progress == QCOW2_PARKED);
-	return c->io.error ?: done;
+	return done;
+}
+
+/*
+ * Not as bios to our own disk: those may be sent elsewhere (blk-interposer), and
+ * whoever has handed this piece on wants it done here.
+ */
+static s64 zero_some(struct qcow2_copy *c, u64 dst, u64 len)
+{
+	c->io.pos = dst;
+	c->io.end = dst + len;
+	while (!READ_ONCE(c->io.error) && c->io.pos < c->io.end)
+		if (qcow2_zero_step(&c->io) == QCOW2_PARKED)
+			wait_for_completion(&c->turn);
+	return len;
+}
+
+/* Waits for the parts that were begun; returns how they ended. */
+static int settle(struct qcow2_copy *c)
+{
+	qcow2_io_put(&c->io);
+	wait_for_completion(&c->idle);
+	atomic_set(&c->io.pending, 1);
+	return c->io.error;
 }
 
 static s64 copy_some(struct qcow2_image *q, struct qcow2_copy *c,
@@ -208,18 +231,17 @@ static s64 copy_some(struct qcow2_image *q, struct qcow2_copy *c,
 	u64 src = op->src + op->done, dst = op->dst + op->done;
 	u64 len = op->len - op->done;
 	bool zeros;
+	s64 begun;
 	int r;
 
 	if (READ_ONCE(q->mode) != QCOW2_MODE_RW)
 		return -EIO;
 	r = source_run(q, src, &len, &zeros);
-	if (!r && !zeros)
-		return write_some(c, src, dst, len, op);
-	if (!r)
-		r = blkdev_issue_zeroout(op->dst_disk->part0,
-					 dst >> SECTOR_SHIFT,
-					 len >> SECTOR_SHIFT, GFP_NOIO, 0);
-	return r ?: len;
+	if (r)
+		return r;
+	begun = zeros ? zero_some(c, dst, len) :
+			write_some(c, src, dst, len, op);
+	return settle(c) ?: begun;
 }
 
 static int copy_piece(struct blk_copy_op *op)
@@ -239,18 +261,24 @@ static int copy_piece(struct blk_copy_op *op)
 			op->done += r;
 		cond_resched();
 	}
-	qcow2_io_put(&c.io);
-	wait_for_completion(&c.idle);
 	if (r < 0 && r != -EINTR)
 		qcow2_count_error(q, r);
 	qcow2_leave(scope);
 	return min_t(s64, r, 0);
 }
 
+static bool inside(const struct qcow2_image *q, u64 pos, u64 len)
+{
+	return len <= q->geo.size && pos <= q->geo.size - len;
+}
+
 static int copy_op(struct blk_copy_op *op)
 {
 	struct qcow2_image *q = op->private;
 
+	/* There are no entries in the tables for what is beyond. */
+	if (!inside(q, op->src, op->len) || !inside(q, op->dst, op->len))
+		return -EIO;
 	/* Without help from below, reading and writing is what is left. */
 	if (q->store.bdev && !blk_copy_possible(q->store.bdev, q->store.bdev))
 		return -EOPNOTSUPP;

@@ -11,14 +11,21 @@
  */
 #include "dm-qcow2.h"
 
+/* A copy of zeros has no bio. */
+static blk_opf_t opf(struct qcow2_io *io)
+{
+	return test_bit(QCOW2_IO_COPY, &io->flags) ? REQ_OP_WRITE_ZEROES :
+						     qcow2_io_bio(io)->bi_opf;
+}
+
 static bool is_discard(struct qcow2_io *io)
 {
-	return bio_op(qcow2_io_bio(io)) == REQ_OP_DISCARD;
+	return (opf(io) & REQ_OP_MASK) == REQ_OP_DISCARD;
 }
 
 static bool keeps_space(struct qcow2_io *io)
 {
-	return !is_discard(io) && (qcow2_io_bio(io)->bi_opf & REQ_NOUNMAP);
+	return !is_discard(io) && (opf(io) & REQ_NOUNMAP);
 }
 
 /* What an entry becomes, and whether its host cluster is set free. */
@@ -225,8 +232,8 @@ static bool skip_table(struct qcow2_io *io)
 }
 
 /**
- * qcow2_zero_step() - do a piece of a DISCARD or WRITE_ZEROES
- * @io: the bio's data; pos moves on
+ * qcow2_zero_step() - do a piece of a DISCARD or WRITE_ZEROES, or copy of zeros
+ * @io: the bio's data, or the copy's; pos moves on
  *
  * Context: a worker. Return: QCOW2_PARKED if another change of these clusters
  * is under way; @io must not be touched any more then.

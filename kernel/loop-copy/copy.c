@@ -204,6 +204,13 @@ static ssize_t copy_chunk(struct copier *c)
 	return ret;
 }
 
+static bool inside(const struct loop_copy *lc, u64 pos, u64 len)
+{
+	u64 size = get_capacity(lc->disk) << SECTOR_SHIFT;
+
+	return len <= size && pos <= size - len;
+}
+
 /**
  * loop_copy_copy() - copy a piece
  * @dst: the disk that it goes to
@@ -217,6 +224,9 @@ int loop_copy_copy(struct loop_copy *dst, struct blk_copy_op *op)
 			    .op = op };
 	ssize_t ret = 1;
 
+	/* A disk may have shrunk since; the file would grow again. */
+	if (!inside(c.src, op->src, op->len) || !inside(dst, op->dst, op->len))
+		return -EIO;
 	WRITE_ONCE(dst->file.written, true);
 	while (op->done < op->len && ret > 0) {
 		ret = blk_copy_cancelled(op) ? -EINTR : copy_chunk(&c);

@@ -81,6 +81,28 @@ test_past() {
 	lb_check "$disk"
 }
 
+# The same over another dm-qcow2: zeros of a piece that goes past the target are for the disk, and none of the guest's business.
+test_past_qcow2() {
+	lb_step "past a target, to a disk of ours"
+	local sum zeros
+	zeros=$(head -c $mib /dev/zero | sha256sum)
+	qemu-img create -q -f qcow2 "$disk" 48M
+	lb_attach x "$disk"
+	# All of the guest's clusters are there, none of those of the disk below.
+	qemu-img create -q -f qcow2 -o preallocation=metadata /dev/mapper/x 40M
+	blk-interpose create vm --table "0 $((40 * 2048)) qcow2 [interpose]/dev/mapper/x"
+	cp_fill /dev/mapper/vm $((16 * mib)) $((2 * mib))
+	sum=$(cp_sum /dev/mapper/vm $((17 * mib)) $mib)
+	blk-copy /dev/mapper/vm /dev/mapper/vm:16m 1m
+	[ "$(cp_sum /dev/mapper/vm $((16 * mib)) $mib)" = "$zeros" ] || lb_fail "the zeros are not where they belong"
+	[ "$(cp_sum /dev/mapper/vm $((17 * mib)) $mib)" = "$sum" ] || lb_fail "the zeros are where they do not belong"
+	blk-interpose remove vm
+	bi_none_left
+	lb_check /dev/mapper/x
+	lb_detach x
+	lb_check "$disk"
+}
+
 cp_load null-copy
 lb_load
 lb_load_interposer
@@ -89,5 +111,6 @@ disk=$(cp_null smoke size=64)
 test_through
 test_under_way
 test_past
+test_past_qcow2
 cp_null_remove smoke
 lb_rmmod null-copy dm-qcow2 blk-interposer

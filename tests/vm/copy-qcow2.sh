@@ -173,6 +173,38 @@ test_wait() { # IMAGE OTHER-DISK
 	lb_check "$1"
 }
 
+# A table with a smaller image comes while a piece waits for the page cache: what is beyond its end is not copied.
+test_shrink() { # IMAGE SMALLER-IMAGE
+	lb_step "the device shrinks under a copy"
+	local copier
+	lb_attach "$name" "$2"
+	cp_fill "$device" 0 $mib
+	lb_detach "$name"
+	lb_attach "$name" "$1"
+	cp_fill "$device" 0 $mib
+	exec 7<>"$device"
+	dmsetup suspend "$name"
+	# What is dirty cannot be written before the resume. Nothing else holds the copy up.
+	dd if=/dev/zero of="$device" bs=4k seek=$(((24 * mib - mib / 2) / 4096)) count=1 conv=notrunc status=none
+	blk-copy --json "$device" "$device:$((24 * mib - mib / 2))" 1m >/run/outcome 2>/run/said &
+	copier=$!
+	sleep 1
+	kill -0 "$copier" 2>/dev/null || lb_fail "it did not wait: $(cat /run/said)"
+	dmsetup reload "$name" --table "$(lb_table "$2")"
+	dmsetup resume "$name"
+	if wait "$copier"; then lb_fail "it was done beyond the end"; fi
+	grep -q "Input/output error" /run/said || lb_fail "$(cat /run/said)"
+	[ "$(jq .bytes /run/outcome)" = 0 ] || lb_fail "$(cat /run/outcome)"
+	exec 7>&-
+	lb_detach "$name"
+	lb_check "$1"
+	lb_check "$2"
+	# Nothing was put there: with a size that reaches so far there is a hole.
+	qemu-img resize -q "$2" 32M
+	[ "$(qemu-img map --output=json "$2" | jq '[.[] | select(.start + .length > 24 * 1048576 and .data)] | length')" = 0 ] ||
+		lb_fail "there are clusters beyond the end"
+}
+
 # Who interrupts a copy interrupts what the disks below do of it.
 test_interrupt() { # DISK
 	lb_step "a signal reaches the disks below"
@@ -238,6 +270,10 @@ lb_image "$ext4/b.qcow2" 48M -o cluster_size=4k
 check "$ext4/b.qcow2" --cluster-size 4k
 lb_image "$xfs/c.qcow2" 48M -o cluster_size=16k
 test_reload "$xfs/c.qcow2"
+
+lb_image "$xfs/e.qcow2" 48M
+lb_image "$xfs/f.qcow2" 24M
+test_shrink "$xfs/e.qcow2" "$xfs/f.qcow2"
 
 lb_step "on a block device that copies, and on one that does not"
 disk=$(cp_null store size=96)
