@@ -99,7 +99,7 @@ struct blk_copy_limits {
  * @name: of the driver
  * @copy: copies a piece and waits for it; sets op->done and returns 0 or a
  *	negative error. With 0, all or a first part of it is done, but not
- *	nothing. -EOPNOTSUPP with nothing done: this piece has to be emulated.
+ *	nothing. -EOPNOTSUPP: what is left of this piece has to be emulated.
  *	What lies beyond op->done is unchanged, or holds what the piece would
  *	have put there. Called in a process that may sleep, without locks of
  *	the block layer. It sends no I/O to its own disk: that may go elsewhere

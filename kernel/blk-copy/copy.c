@@ -156,6 +156,9 @@ static int offload(const struct blk_copy_request *req,
 	if (WARN_ON_ONCE(op.done > op.len))
 		return -EIO;
 	*done = op.done;
+	/* What is left is asked for again, and emulated then. */
+	if (err == -EOPNOTSUPP && op.done)
+		return 0;
 	/* A driver that does nothing and reports no error would never end. */
 	return !err && !op.done ? -EIO : err;
 }
@@ -180,7 +183,7 @@ static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
 	if (IS_ERR_OR_NULL(p))
 		return p ? PTR_ERR(p) : -EOPNOTSUPP;
 	err = offload(req, p, len, done);
-	if (err != -EOPNOTSUPP || *done)
+	if (err != -EOPNOTSUPP)
 		count(p, &p->offloaded, *done, err);
 	blk_copy_put(p);
 	req->offloaded += *done;
@@ -211,9 +214,9 @@ static int copy_piece(struct blk_copy_request *req, u64 len,
 	int err = try_offload(req, len, &done);
 
 	/* A disk that is gone has no driver either. */
-	if (err == -EOPNOTSUPP && !done)
+	if (err == -EOPNOTSUPP)
 		err = check_again(req) ?: err;
-	if (err == -EOPNOTSUPP && !done && req->flags & BLK_COPY_EMULATE)
+	if (err == -EOPNOTSUPP && req->flags & BLK_COPY_EMULATE)
 		err = emulate(req, buf, &done);
 	req->done += done;
 	return err;

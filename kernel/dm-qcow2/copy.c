@@ -3,9 +3,10 @@
  * Copies within the image, for blk-copy.
  *
  * A piece is a write like any other, whose bytes are copied inside the store
- * when the clusters they go to are there: by copy_file_range in a file, which
- * may share extents, or by the driver of the block device. Zeros and what was
- * never written become zeros. Clusters are not shared: each keeps its own.
+ * when the clusters they go to are there: in a file by sharing extents, by a
+ * file system that copies by itself, or by hand; on a block device by its
+ * driver. Zeros and what was never written become zeros. Clusters are not
+ * shared: each keeps its own.
  *
  * Only while the table is live: before a suspend device-mapper has us pause,
  * which waits for pieces under way. Who wants to copy waits for the resume, of
@@ -76,11 +77,12 @@ void qcow2_copy_idle(struct qcow2_io *io)
  */
 int qcow2_copy_data(struct qcow2_image *q, u64 from, u64 to, u64 len)
 {
-	int r = -EOPNOTSUPP;
+	u64 shared = 0;
 
-	if (q->store.shares && len >= SHARE_BYTES)
-		r = qcow2_store_copy(&q->store, from, to, len, NULL);
-	return r == -EOPNOTSUPP ? qcow2_copy(q, from, to, len) : r;
+	if (len >= SHARE_BYTES)
+		shared = qcow2_store_share(&q->store, from, to, len);
+	return shared == len ? 0 : qcow2_copy(q, from + shared, to + shared,
+					      len - shared);
 }
 
 /*
@@ -108,6 +110,22 @@ static int look_up(struct qcow2_image *q, struct qcow2_block *b, u64 pos,
 	return type;
 }
 
+/* By sharing, by what is below, or by hand. */
+static int copy_stored(struct qcow2_image *q, u64 from, u64 to, u64 len,
+		       const struct blk_copy_op *parent)
+{
+	u64 shared = qcow2_store_share(&q->store, from, to, len);
+	int r;
+
+	if (shared == len)
+		return 0;
+	from += shared;
+	to += shared;
+	len -= shared;
+	r = qcow2_store_copy(&q->store, from, to, len, parent);
+	return r == -EOPNOTSUPP ? qcow2_copy(q, from, to, len) : r;
+}
+
 /* The beginning of what qcow2_copy_guest() is to copy; sets @len to it. */
 static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len,
 		    const struct blk_copy_op *parent)
@@ -123,9 +141,7 @@ static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len,
 	qcow2_block_put(b);
 	switch (type) {
 	case QCOW2_CLUSTER_NORMAL:
-		r = qcow2_store_copy(&q->store, source, host, *len, parent);
-		if (r == -EOPNOTSUPP)
-			r = qcow2_copy(q, source, host, *len);
+		r = copy_stored(q, source, host, *len, parent);
 		break;
 	case QCOW2_CLUSTER_COMPRESSED:
 	case QCOW2_CLUSTER_INVALID:
@@ -190,12 +206,14 @@ static s64 write_some(struct qcow2_copy *c, u64 src, u64 dst, u64 len,
 {
 	struct qcow2_src source = { .copy = true, .from = src, .to = dst,
 				    .parent = op };
+	/* Writes to these clusters wait for it. */
+	u64 end = dst + min_t(u64, len, COPY_CHUNK);
 	enum qcow2_progress progress;
 	u64 done;
 
 	do {
 		progress = qcow2_write_step(&c->io, qcow2_sub_new(&c->io), dst,
-					    dst + len, &source, &done);
+					    end, &source, &done);
 		if (progress == QCOW2_PARKED)
 			wait_for_completion(&c->turn);
 	} while (progress == QCOW2_PARKED);

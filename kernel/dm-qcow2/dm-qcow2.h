@@ -83,7 +83,7 @@ struct qcow2_image;
  * @align: offsets and lengths of direct I/O are multiples of this, in bytes
  * @direct: I/O bypasses the page cache
  * @nowait: I/O may be tried without blocking
- * @shares: the file system may share extents instead of copying them
+ * @shares: that the file system shares extents is still believed
  * @punch: giving back space below is still believed to work
  * @read_only: opened for reading only
  */
@@ -654,6 +654,7 @@ int qcow2_store_rw_buf(struct qcow2_store *st, bool write, u64 pos, void *buf,
 		       u64 len);
 int qcow2_store_flush(struct qcow2_store *st);
 void qcow2_store_touch(struct qcow2_store *st);
+u64 qcow2_store_share(struct qcow2_store *st, u64 from, u64 to, u64 len);
 int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
 		     const struct blk_copy_op *parent);
 int qcow2_store_extend(struct qcow2_store *st, u64 from, u64 to);

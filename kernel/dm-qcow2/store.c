@@ -124,8 +124,7 @@ opened:
 	/* btrfs waits for the inode lock of a direct read even under NOWAIT. */
 	st->nowait = st->direct && (st->file->f_mode & FMODE_NOWAIT) &&
 		     file_inode(st->file)->i_sb->s_magic != BTRFS_SUPER_MAGIC;
-	st->shares = st->file->f_op->remap_file_range ||
-		     st->file->f_op->copy_file_range;
+	st->shares = st->file->f_op->remap_file_range;
 	/*
 	 * A time stamp update makes a NOWAIT write fail about once a jiffy;
 	 * the flush does it instead, through lock_file.
@@ -521,6 +520,41 @@ static int copy_on_device(struct qcow2_store *st, u64 from, u64 to, u64 len,
 }
 
 /**
+ * qcow2_store_share() - have bytes share what others are stored in
+ * @st: the store
+ * @from: byte offset
+ * @to: byte offset
+ * @len: bytes; the two ranges do not overlap
+ *
+ * Takes no memory for data. Context: a worker.
+ * Return: bytes from the beginning on that it was done for; what is left has to
+ * be copied, and shows the error if it was one.
+ */
+u64 qcow2_store_share(struct qcow2_store *st, u64 from, u64 to, u64 len)
+{
+	u64 done = 0;
+	loff_t r = 1;
+	u32 block;
+
+	if (!READ_ONCE(st->shares))
+		return 0;
+	block = i_blocksize(file_inode(st->file));
+	if (!IS_ALIGNED(from | to, block))
+		return 0;
+	len = round_down(len, block);
+	while (done < len && r > 0) {
+		r = vfs_clone_file_range(st->file, from + done, st->file,
+					 to + done, len - done,
+					 REMAP_FILE_CAN_SHORTEN);
+		if (r > 0)
+			done += r;
+	}
+	if (r == -EOPNOTSUPP)
+		WRITE_ONCE(st->shares, false);
+	return done;
+}
+
+/**
  * qcow2_store_copy() - copy bytes inside the store, by what is below it
  * @st: the store
  * @from: byte offset
@@ -528,8 +562,9 @@ static int copy_on_device(struct qcow2_store *st, u64 from, u64 to, u64 len,
  * @len: bytes; the two ranges do not overlap
  * @parent: for blk_copy_request.parent, or NULL
  *
- * Offsets and length are aligned to the store. Context: a worker.
- * Return: 0; -EOPNOTSUPP if it cannot; or another negative error.
+ * A file system that copies by itself (NFS) may need memory for it: not for what
+ * memory is freed by. Offsets and length are aligned to the store. Context: a
+ * worker. Return: 0; -EOPNOTSUPP if it cannot; or another negative error.
  */
 int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
 		     const struct blk_copy_op *parent)
@@ -539,6 +574,8 @@ int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
 
 	if (st->bdev)
 		return copy_on_device(st, from, to, len, parent);
+	if (!st->file->f_op->copy_file_range)
+		return -EOPNOTSUPP;
 	while (done < len) {
 		r = vfs_copy_file_range(st->file, from + done, st->file,
 					to + done, len - done, 0);

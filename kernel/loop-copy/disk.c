@@ -23,9 +23,11 @@
  */
 static void note_use(struct loop_copy *lc, struct request *rq)
 {
-	if (READ_ONCE(lc->used) || !rq->bio)
+	if (READ_ONCE(lc->used))
 		return;
-	if (op_is_write(req_op(rq)) || READ_ONCE(rq->bio->bi_bdev->bd_holder))
+	/* A copy is a write without a bio. */
+	if (op_is_write(req_op(rq)) ||
+	    (rq->bio && READ_ONCE(rq->bio->bi_bdev->bd_holder)))
 		WRITE_ONCE(lc->used, true);
 }
 
