@@ -63,6 +63,8 @@ struct blk_copy_request {
  * @done: the driver sets it: bytes copied, from the beginning on
  * @error: of a queued piece, set by the driver: 0 or a negative error
  * @cancelled: nobody wants more of it; see blk_copy_cancelled()
+ * @src_provider: blk-copy's own
+ * @dst_provider: blk-copy's own
  * @complete: blk-copy's own
  */
 struct blk_copy_op {
@@ -77,6 +79,8 @@ struct blk_copy_op {
 	u64 done;
 	int error;
 	bool cancelled;
+	const struct blk_copy_provider *src_provider;
+	const struct blk_copy_provider *dst_provider;
 	struct completion complete;
 };
 
@@ -112,6 +116,12 @@ struct blk_copy_ops {
 	int (*copy)(struct blk_copy_op *op);
 	bool (*reaches)(struct gendisk *src, struct gendisk *dst);
 };
+
+/*
+ * What blk_copy() returns to a driver that hands a piece on, when a disk below
+ * is paused; the driver returns it as well. No file system returns it.
+ */
+#define BLK_COPY_AGAIN (-EPROBE_DEFER)
 
 int blk_copy(struct blk_copy_request *req);
 void blk_copy_submit(struct blk_copy_request *req);
@@ -149,21 +159,12 @@ int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op);
 /* For drivers without one: the piece in a worker. */
 int blk_copy_call(struct blk_copy_op *op, int (*fn)(struct blk_copy_op *op));
 
+/* To be asked by drivers now and then in the course of a long piece. */
+bool blk_copy_cancelled(const struct blk_copy_op *op);
+
 static inline struct blk_copy_op *blk_copy_rq_op(struct request *rq)
 {
 	return rq->end_io_data;
-}
-
-/*
- * To be asked by drivers now and then in the course of a long piece. Who waits
- * for the topmost piece is the only one whom a signal reaches.
- */
-static inline bool blk_copy_cancelled(const struct blk_copy_op *op)
-{
-	for (; op; op = op->parent)
-		if (READ_ONCE(op->cancelled))
-			return true;
-	return false;
 }
 
 /* The attributes in copy/, for device_add_disk(). */

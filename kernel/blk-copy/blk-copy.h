@@ -20,8 +20,10 @@
  *   page cache                  from bringing back what is being replaced
  *   whatever a driver takes
  *
- * These two are taken in the order of the block layer's own discard. None is
- * held while a paused driver is waited for.
+ * These two are taken in the order of the block layer's own discard. Nothing is
+ * held while a paused driver is waited for: a piece that meets one, or whose own
+ * driver is to be paused, ends, and so do those that it was handed on from. Nor
+ * is the source read with the locks of the destination when a piece is emulated.
  *
  * A driver that hands a piece on, to a disk below its own, takes the locks of
  * that disk's page cache inside of these; disks are stacked without cycles. It
@@ -75,7 +77,10 @@ enum blk_copy_state { BLK_COPY_IDLE, BLK_COPY_ACTIVE, BLK_COPY_PAUSED };
  * @limits: of its driver
  * @max_bytes: what the administrator allows, at most @limits.max_bytes
  * @state: under blk_copy_providers_lock
+ * @stop: pieces under way are to end: it is paused, or goes away
  * @users: pieces under way, and those who look
+ * @pieces: pieces under way, without those that go past a detour anyway; before
+ *	it is asked for one
  * @offloaded: bytes that the driver has copied
  * @emulated: bytes that were read and written
  * @failed: pieces that ended with an error
@@ -87,7 +92,9 @@ struct blk_copy_provider {
 	struct blk_copy_limits limits;
 	u64 max_bytes;
 	enum blk_copy_state state;
+	bool stop;
 	atomic_t users;
+	atomic_t pieces;
 	atomic64_t offloaded;
 	atomic64_t emulated;
 	atomic64_t failed;
@@ -126,7 +133,9 @@ struct blk_copy_provider *blk_copy_get(struct gendisk *disk);
 struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk);
 bool blk_copy_is_detoured(struct gendisk *disk);
 void blk_copy_hold(struct blk_copy_provider *provider);
-int blk_copy_wait(const struct blk_copy_request *req);
+bool blk_copy_stopped(const struct blk_copy_op *op);
+unsigned int blk_copy_epoch(void);
+int blk_copy_wait(unsigned int epoch);
 void blk_copy_put(struct blk_copy_provider *provider);
 
 /* range.c */
@@ -135,8 +144,10 @@ int blk_copy_lock_span(struct blk_copy_span *span);
 void blk_copy_unlock_span(struct blk_copy_span *span);
 
 /* emulate.c */
-int blk_copy_emulate(struct blk_copy_request *req, struct blk_copy_buffer *buf,
-		     u64 *done);
+int blk_copy_read(const struct blk_copy_request *req,
+		  struct blk_copy_buffer *buf, u64 *len);
+int blk_copy_write(const struct blk_copy_request *req,
+		   struct blk_copy_buffer *buf, u64 len);
 void blk_copy_free_buffer(struct blk_copy_buffer *buf);
 
 /* copy.c */

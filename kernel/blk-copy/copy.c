@@ -17,6 +17,7 @@
  * Locks: see blk-copy.h.
  */
 #include <linux/buffer_head.h>
+#include <linux/delay.h>
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/lockdep.h>
@@ -25,6 +26,10 @@
 #include <linux/sched/mm.h>
 
 #include "blk-copy.h"
+
+/* How long somebody may look at a page that is to go: a scan for partitions. */
+#define DROP_TRIES 20
+#define DROP_MSEC  5
 
 struct workqueue_struct *blk_copy_wq;
 
@@ -83,7 +88,7 @@ static bool fits(const struct blk_copy_provider *p, struct blk_copy_op *op)
 
 /*
  * The driver of a source that the destination's driver can copy from, with a
- * reference, or NULL.
+ * reference; NULL; or BLK_COPY_AGAIN.
  */
 static struct blk_copy_provider *get_source(struct blk_copy_provider *dst_p,
 					    struct gendisk *src)
@@ -94,20 +99,14 @@ static struct blk_copy_provider *get_source(struct blk_copy_provider *dst_p,
 		blk_copy_hold(dst_p);
 		return dst_p;
 	}
-	p = blk_copy_get(src);
-	if (!p)
-		return NULL;
+	p = blk_copy_get_or_wait(src);
+	if (IS_ERR_OR_NULL(p))
+		return p;
 	if (p->ops == dst_p->ops && p->ops->reaches &&
 	    p->ops->reaches(src, dst_p->disk))
 		return p;
 	blk_copy_put(p);
 	return NULL;
-}
-
-/* That error is ours: it stands for a driver that is paused. */
-static int not_again(int err)
-{
-	return err == -EAGAIN ? -EIO : err;
 }
 
 /* Whether what goes to the disks goes to their drivers. */
@@ -123,24 +122,42 @@ static bool leads_to_drivers(const struct blk_copy_request *req,
  * like now they remain: a driver pauses before it changes its disk's size.
  */
 static int offload_pinned(const struct blk_copy_request *req,
-			  struct blk_copy_provider *dst_p,
+			  const struct blk_copy_provider *src_p,
+			  const struct blk_copy_provider *dst_p,
 			  struct blk_copy_op *op)
 {
-	struct blk_copy_provider *src_p = get_source(dst_p, op->src_disk);
-	int err = -EOPNOTSUPP;
+	int err;
 
-	if (!src_p)
-		return err;
-	if (leads_to_drivers(req, op) && fits(src_p, op) && fits(dst_p, op))
-		err = check_again(req) ?: dst_p->ops->copy(op);
-	blk_copy_put(src_p);
-	return err;
+	if (!leads_to_drivers(req, op) || !fits(src_p, op) || !fits(dst_p, op))
+		return -EOPNOTSUPP;
+	err = check_again(req) ?: dst_p->ops->copy(op);
+	if (WARN_ON_ONCE(op->done > op->len))
+		return -EIO;
+	if (err == -EINTR && blk_copy_stopped(op))
+		err = BLK_COPY_AGAIN;
+	/* What is left is asked for again, and waits or is emulated then. */
+	if ((err == BLK_COPY_AGAIN || err == -EOPNOTSUPP) && op->done)
+		return 0;
+	/* A driver that does nothing and reports no error would never end. */
+	return !err && !op->done ? -EIO : err;
+}
+
+/* Pieces that blk_copy_detour_settled() is to see. */
+static void note_piece(const struct blk_copy_request *req,
+		       struct blk_copy_provider *src_p,
+		       struct blk_copy_provider *dst_p, int by)
+{
+	if (req->below)
+		return;
+	atomic_add(by, &src_p->pieces);
+	atomic_add(by, &dst_p->pieces);
 }
 
 /* Up to @len bytes of what is left, by a driver. */
 static int offload(const struct blk_copy_request *req,
-		   struct blk_copy_provider *p, u64 len, u64 *done)
+		   struct blk_copy_provider *dst_p, u64 len, u64 *done)
 {
+	struct blk_copy_provider *src_p = get_source(dst_p, req->src->bd_disk);
 	struct blk_copy_op op = {
 		.src_disk = req->src->bd_disk,
 		.dst_disk = req->dst->bd_disk,
@@ -149,25 +166,27 @@ static int offload(const struct blk_copy_request *req,
 		.len = len,
 		.depth = blk_copy_depth(req),
 		.parent = req->parent,
-		.private = p->limits.private,
+		.private = dst_p->limits.private,
+		.src_provider = src_p,
+		.dst_provider = dst_p,
 	};
-	int err = not_again(offload_pinned(req, p, &op));
+	int err;
 
-	if (WARN_ON_ONCE(op.done > op.len))
-		return -EIO;
+	if (IS_ERR_OR_NULL(src_p))
+		return src_p ? PTR_ERR(src_p) : -EOPNOTSUPP;
+	note_piece(req, src_p, dst_p, 1);
+	err = offload_pinned(req, src_p, dst_p, &op);
+	note_piece(req, src_p, dst_p, -1);
 	*done = op.done;
-	/* What is left is asked for again, and emulated then. */
-	if (err == -EOPNOTSUPP && op.done)
-		return 0;
-	/* A driver that does nothing and reports no error would never end. */
-	return !err && !op.done ? -EIO : err;
+	blk_copy_put(src_p);
+	return err;
 }
 
 static void count(struct blk_copy_provider *p, atomic64_t *which, u64 done,
 		  int err)
 {
 	atomic64_add(done, which);
-	if (err && err != -EINTR)
+	if (err && err != -EINTR && err != BLK_COPY_AGAIN)
 		atomic64_inc(&p->failed);
 }
 
@@ -176,9 +195,6 @@ static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
 	struct blk_copy_provider *p;
 	int err;
 
-	*done = 0;
-	if (req->flags & BLK_COPY_NO_OFFLOAD)
-		return -EOPNOTSUPP;
 	p = blk_copy_get_or_wait(req->dst->bd_disk);
 	if (IS_ERR_OR_NULL(p))
 		return p ? PTR_ERR(p) : -EOPNOTSUPP;
@@ -186,7 +202,6 @@ static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
 	if (err != -EOPNOTSUPP)
 		count(p, &p->offloaded, *done, err);
 	blk_copy_put(p);
-	req->offloaded += *done;
 	return err;
 }
 
@@ -194,32 +209,15 @@ static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
  * Holds no provider meanwhile: one that is to be paused must not wait for what
  * some other device does.
  */
-static int emulate(struct blk_copy_request *req, struct blk_copy_buffer *buf,
-		   u64 *done)
+static void count_emulated(const struct blk_copy_request *req, u64 done,
+			   int err)
 {
-	int err = not_again(blk_copy_emulate(req, buf, done));
 	struct blk_copy_provider *p = blk_copy_get(req->dst->bd_disk);
 
 	if (!p)
-		return err;
-	count(p, &p->emulated, *done, err);
+		return;
+	count(p, &p->emulated, done, err);
 	blk_copy_put(p);
-	return err;
-}
-
-static int copy_piece(struct blk_copy_request *req, u64 len,
-		      struct blk_copy_buffer *buf)
-{
-	u64 done;
-	int err = try_offload(req, len, &done);
-
-	/* A disk that is gone has no driver either. */
-	if (err == -EOPNOTSUPP)
-		err = check_again(req) ?: err;
-	if (err == -EOPNOTSUPP && req->flags & BLK_COPY_EMULATE)
-		err = emulate(req, buf, &done);
-	req->done += done;
-	return err;
 }
 
 static int write_back(struct block_device *bdev, u64 pos, u64 len)
@@ -272,28 +270,96 @@ static void unlock_cache(const struct blk_copy_request *req)
 	up_write(&mapping->host->i_rwsem);
 }
 
-static int copy_coherent(struct blk_copy_request *req, u64 len,
-			 struct blk_copy_buffer *buf)
+/* From here on nobody goes through the cache of the destination. */
+static int begin(const struct blk_copy_request *req, u64 len)
 {
-	u64 dst = req->dst_pos + req->done;
+	u64 pos = req->dst_pos + req->done;
 	int err;
 
 	if (req->below)
-		return copy_piece(req, len, buf);
-	err = write_back(req->src, req->src_pos + req->done, len);
-	if (!err)
-		err = lock_cache(req);
+		return 0;
+	err = lock_cache(req);
 	if (err)
 		return err;
 	err = check_again(req);
 	if (!err)
-		err = write_back(req->dst, dst, len);
+		err = write_back(req->dst, pos, len);
 	if (!err)
-		err = drop(req->dst, dst, len);
+		err = drop(req->dst, pos, len);
+	if (err)
+		unlock_cache(req);
+	return err;
+}
+
+/*
+ * What has come back meanwhile is what was there before; as long as somebody
+ * looks at it, nothing is done that could be relied on.
+ */
+static int end(struct blk_copy_request *req, u64 len, u64 done, int err)
+{
+	unsigned int tries = DROP_TRIES;
+	int busy;
+
+	if (!req->below) {
+		busy = drop(req->dst, req->dst_pos + req->done, len);
+		while (busy == -EBUSY && tries--) {
+			msleep(DROP_MSEC);
+			busy = drop(req->dst, req->dst_pos + req->done, len);
+		}
+		unlock_cache(req);
+		if (busy)
+			return err ?: busy;
+	}
+	req->done += done;
+	return err;
+}
+
+static int by_driver(struct blk_copy_request *req, u64 len)
+{
+	u64 begun = req->done, done = 0;
+	int err;
+
+	if (req->flags & BLK_COPY_NO_OFFLOAD)
+		return -EOPNOTSUPP;
+	err = begin(req, len);
+	if (err)
+		return err;
+	err = try_offload(req, len, &done);
+	err = end(req, len, done, err);
+	req->offloaded += req->done - begun;
+	return err;
+}
+
+/* The source may take its time: it is read with nothing locked. */
+static int by_hand(struct blk_copy_request *req, struct blk_copy_buffer *buf)
+{
+	u64 begun = req->done, len;
+	int err = blk_copy_read(req, buf, &len);
+
 	if (!err)
-		err = copy_piece(req, len, buf);
-	drop(req->dst, dst, len);
-	unlock_cache(req);
+		err = begin(req, len);
+	if (!err) {
+		err = blk_copy_write(req, buf, len);
+		err = end(req, len, err ? 0 : len, err);
+	}
+	count_emulated(req, req->done - begun, err);
+	return err;
+}
+
+static int copy_piece(struct blk_copy_request *req, u64 len,
+		      struct blk_copy_buffer *buf)
+{
+	int err = 0;
+
+	if (!req->below)
+		err = write_back(req->src, req->src_pos + req->done, len);
+	if (!err)
+		err = by_driver(req, len);
+	/* A disk that is gone has no driver either. */
+	if (err == -EOPNOTSUPP)
+		err = check_again(req) ?: err;
+	if (err == -EOPNOTSUPP && req->flags & BLK_COPY_EMULATE)
+		err = by_hand(req, buf);
 	return err;
 }
 
@@ -316,16 +382,18 @@ static u64 piece(const struct blk_copy_request *req)
 static int copy_locked(struct blk_copy_request *req)
 {
 	struct blk_copy_buffer buf = {};
+	unsigned int epoch;
 	int err = 0;
 
 	while (!err && req->done < req->len) {
+		epoch = blk_copy_epoch();
 		if (blk_copy_interrupted(req->parent))
 			err = -EINTR;
 		else
-			err = copy_coherent(req, piece(req), &buf);
-		/* Not with the page cache locked, and with nothing held. */
-		if (err == -EAGAIN)
-			err = blk_copy_wait(req);
+			err = copy_piece(req, piece(req), &buf);
+		/* Only where nothing is held: not within a piece of another. */
+		if (err == BLK_COPY_AGAIN && !req->parent)
+			err = blk_copy_wait(epoch);
 		cond_resched();
 	}
 	blk_copy_free_buffer(&buf);
@@ -344,7 +412,8 @@ static int copy_locked(struct blk_copy_request *req)
  * Context: may sleep; a signal interrupts it. A caller on the way of I/O calls
  * it with memalloc_noio_save().
  * Return: 0 or a negative error; -EINTR after a signal; -EOPNOTSUPP if no
- * driver copies this and @req->flags do not ask for emulation.
+ * driver copies this and @req->flags do not ask for emulation; BLK_COPY_AGAIN,
+ * with a parent, if a driver is paused.
  */
 int blk_copy(struct blk_copy_request *req)
 {
@@ -376,26 +445,27 @@ int blk_copy(struct blk_copy_request *req)
 EXPORT_SYMBOL_GPL(blk_copy);
 
 /**
- * blk_copy_possible() - whether there is a driver that copies at the moment
+ * blk_copy_possible() - whether there is a driver that copies
  * @src: source
  * @dst: destination
  *
- * Return: true if it makes sense to ask for it.
+ * Return: true if it makes sense to ask for it; also while it is paused.
  */
 bool blk_copy_possible(struct block_device *src, struct block_device *dst)
 {
-	struct blk_copy_provider *dst_p = blk_copy_get(dst->bd_disk), *src_p;
-	bool possible = false;
+	struct blk_copy_provider *dst_p, *src_p;
+	bool possible;
 
-	if (!dst_p)
+	if (blk_copy_is_detoured(dst->bd_disk) ||
+	    blk_copy_is_detoured(src->bd_disk))
 		return false;
-	src_p = NULL;
-	if (!blk_copy_is_detoured(dst->bd_disk) &&
-	    !blk_copy_is_detoured(src->bd_disk))
-		src_p = get_source(dst_p, src->bd_disk);
-	if (src_p) {
-		possible = READ_ONCE(src_p->max_bytes) &&
-			   READ_ONCE(dst_p->max_bytes);
+	dst_p = blk_copy_get_or_wait(dst->bd_disk);
+	if (IS_ERR_OR_NULL(dst_p))
+		return dst_p;
+	src_p = get_source(dst_p, src->bd_disk);
+	possible = src_p && READ_ONCE(dst_p->max_bytes);
+	if (!IS_ERR_OR_NULL(src_p)) {
+		possible &= !!READ_ONCE(src_p->max_bytes);
 		blk_copy_put(src_p);
 	}
 	blk_copy_put(dst_p);

@@ -34,7 +34,7 @@ static int get_buffer(struct blk_copy_buffer *buf)
 }
 
 /**
- * blk_copy_free_buffer() - free what blk_copy_emulate() may have allocated
+ * blk_copy_free_buffer() - free what blk_copy_read() may have allocated
  * @buf: the buffer
  */
 void blk_copy_free_buffer(struct blk_copy_buffer *buf)
@@ -62,38 +62,44 @@ static int transfer(struct block_device *bdev, enum req_op op, u64 pos, u64 len,
 }
 
 /**
- * blk_copy_emulate() - copy the beginning of what is left by reading, writing
+ * blk_copy_read() - read the beginning of what is left
  * @req: the request; what is left begins at @req->done
  * @buf: zeroed before the first call
- * @done: set: bytes copied
- *
- * After a failed write it is unknown how much of these bytes has been written;
- * none of them count as done.
+ * @len: set: bytes read
  *
  * Return: 0 or a negative error.
  */
-int blk_copy_emulate(struct blk_copy_request *req, struct blk_copy_buffer *buf,
-		     u64 *done)
+int blk_copy_read(const struct blk_copy_request *req,
+		  struct blk_copy_buffer *buf, u64 *len)
 {
 	unsigned int block = max(bdev_logical_block_size(req->src),
 				 bdev_logical_block_size(req->dst));
-	u64 len;
-	int err;
+	int err = get_buffer(buf);
 
-	*done = 0;
-	err = get_buffer(buf);
 	if (err)
 		return err;
-	len = min_t(u64, req->len - req->done, (u64)buf->nr << PAGE_SHIFT);
-	len = rounddown(len, block);
-	if (!len)
+	*len = min_t(u64, req->len - req->done, (u64)buf->nr << PAGE_SHIFT);
+	*len = rounddown(*len, block);
+	if (!*len)
 		return -ENOMEM;
-	err = transfer(req->src, REQ_OP_READ, req->src_pos + req->done, len,
-		       buf);
-	if (!err)
-		err = transfer(req->dst, REQ_OP_WRITE, req->dst_pos + req->done,
-			       len, buf);
-	if (!err)
-		*done = len;
-	return err;
+	return transfer(req->src, REQ_OP_READ, req->src_pos + req->done, *len,
+			buf);
+}
+
+/**
+ * blk_copy_write() - write what blk_copy_read() has read
+ * @req: the same request
+ * @buf: the same buffer
+ * @len: bytes
+ *
+ * After an error it is unknown how much of these bytes has been written; none of
+ * them count as done.
+ *
+ * Return: 0 or a negative error.
+ */
+int blk_copy_write(const struct blk_copy_request *req,
+		   struct blk_copy_buffer *buf, u64 len)
+{
+	return transfer(req->dst, REQ_OP_WRITE, req->dst_pos + req->done, len,
+			buf);
 }

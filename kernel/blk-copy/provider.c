@@ -23,6 +23,8 @@ static DEFINE_SPINLOCK(blk_copy_providers_lock);
 static LIST_HEAD(blk_copy_providers);
 static LIST_HEAD(blk_copy_detours);
 static DECLARE_WAIT_QUEUE_HEAD(blk_copy_providers_wait);
+/* Counts changes of state, under blk_copy_providers_lock. */
+static unsigned int blk_copy_changes;
 
 static struct blk_copy_provider *new_provider(struct gendisk *disk,
 					      const struct blk_copy_ops *ops,
@@ -85,10 +87,18 @@ blk_copy_register_idle(struct gendisk *disk, const struct blk_copy_ops *ops,
 }
 EXPORT_SYMBOL_GPL(blk_copy_register_idle);
 
+static void changed(struct blk_copy_provider *p, bool stop)
+{
+	lockdep_assert_held(&blk_copy_providers_lock);
+	WRITE_ONCE(p->stop, stop);
+	WRITE_ONCE(blk_copy_changes, blk_copy_changes + 1);
+}
+
 static void set_state(struct blk_copy_provider *p, enum blk_copy_state state)
 {
 	spin_lock(&blk_copy_providers_lock);
 	p->state = state;
+	changed(p, state == BLK_COPY_PAUSED);
 	spin_unlock(&blk_copy_providers_lock);
 	wake_up_all(&blk_copy_providers_wait);
 }
@@ -114,8 +124,9 @@ EXPORT_SYMBOL_GPL(blk_copy_activate);
  * blk_copy_pause() - let copies for the disk wait
  * @p: from blk_copy_register_idle()
  *
- * Waits for the pieces under way; none runs from then on until
- * blk_copy_activate(), of this provider or of another of the same disk.
+ * Tells the pieces under way to end (blk_copy_cancelled()), and waits for that;
+ * none runs from then on until blk_copy_activate(), of this provider or of
+ * another of the same disk. What they have left waits for it.
  * Context: may sleep; I/O on the disk works.
  */
 void blk_copy_pause(struct blk_copy_provider *p)
@@ -129,7 +140,7 @@ EXPORT_SYMBOL_GPL(blk_copy_pause);
  * blk_copy_unregister() - no more copies by the driver of a disk
  * @p: from blk_copy_register()
  *
- * Waits for the pieces under way. When it returns, no function of the driver
+ * Waits as blk_copy_pause() does. When it returns, no function of the driver
  * runs or will be called. Where a disk may go away while it is in use, its
  * queue has to be dead before (del_gendisk()), so that they end.
  * Context: may sleep; holds nothing that a piece waits for.
@@ -138,6 +149,7 @@ void blk_copy_unregister(struct blk_copy_provider *p)
 {
 	spin_lock(&blk_copy_providers_lock);
 	list_del(&p->node);
+	changed(p, true);
 	spin_unlock(&blk_copy_providers_lock);
 	wake_up_all(&blk_copy_providers_wait);
 	wait_for_users(p);
@@ -183,7 +195,7 @@ struct blk_copy_provider *blk_copy_get(struct gendisk *disk)
  * blk_copy_get_or_wait() - the same, if it is not paused
  * @disk: any disk
  *
- * Return: as blk_copy_get(); -EAGAIN if copies have to wait: blk_copy_wait().
+ * Return: as blk_copy_get(); BLK_COPY_AGAIN if copies have to wait.
  */
 struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk)
 {
@@ -191,7 +203,7 @@ struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk)
 	bool paused;
 
 	p = find(disk, &paused);
-	return !p && paused ? ERR_PTR(-EAGAIN) : p;
+	return !p && paused ? ERR_PTR(BLK_COPY_AGAIN) : p;
 }
 
 static struct blk_copy_detour *find_detour(struct gendisk *disk)
@@ -243,7 +255,8 @@ EXPORT_SYMBOL_GPL(blk_copy_detour);
  * blk_copy_detour_settled() - whether pieces from before a detour are over
  * @detour: from blk_copy_detour()
  *
- * Return: true if they are; it may be false for no reason for a moment.
+ * Return: true if they are; it may be false for no reason for a moment. Pieces
+ * that a target passes on past the detour do not count.
  */
 bool blk_copy_detour_settled(const struct blk_copy_detour *detour)
 {
@@ -252,7 +265,7 @@ bool blk_copy_detour_settled(const struct blk_copy_detour *detour)
 
 	spin_lock(&blk_copy_providers_lock);
 	list_for_each_entry(p, &blk_copy_providers, node)
-		if (p->disk == detour->disk && atomic_read(&p->users))
+		if (p->disk == detour->disk && atomic_read(&p->pieces))
 			settled = false;
 	spin_unlock(&blk_copy_providers_lock);
 	return settled;
@@ -280,33 +293,62 @@ void blk_copy_hold(struct blk_copy_provider *p)
 	atomic_inc(&p->users);
 }
 
-static bool may_go_on(struct gendisk *disk)
+/**
+ * blk_copy_stopped() - whether a driver of a piece wants it to end
+ * @op: the piece, under way
+ *
+ * Return: true if it is to be paused or unregistered.
+ */
+bool blk_copy_stopped(const struct blk_copy_op *op)
 {
-	struct blk_copy_provider *p = blk_copy_get_or_wait(disk);
-
-	if (PTR_ERR_OR_ZERO(p))
-		return false;
-	if (p)
-		blk_copy_put(p);
-	return true;
+	return READ_ONCE(op->src_provider->stop) ||
+	       READ_ONCE(op->dst_provider->stop);
 }
 
 /**
- * blk_copy_wait() - wait until copies to a destination are not paused
- * @req: the request
+ * blk_copy_cancelled() - whether a piece is to end before it is done
+ * @op: the piece, under way, or NULL
  *
- * Return: 0, or -EINTR after a signal to whoever wants it.
+ * Because of a signal, which reaches only whoever waits for the topmost piece,
+ * or because a driver is to be paused. -EINTR is the answer to both.
+ *
+ * Return: true if it is, or one of those that it is handed on from.
  */
-int blk_copy_wait(const struct blk_copy_request *req)
+bool blk_copy_cancelled(const struct blk_copy_op *op)
 {
-	struct gendisk *disk = req->dst->bd_disk;
+	for (; op; op = op->parent)
+		if (READ_ONCE(op->cancelled) || blk_copy_stopped(op))
+			return true;
+	return false;
+}
+EXPORT_SYMBOL_GPL(blk_copy_cancelled);
+
+/**
+ * blk_copy_epoch() - which of the times between two changes of drivers it is
+ *
+ * Return: for blk_copy_wait().
+ */
+unsigned int blk_copy_epoch(void)
+{
+	return READ_ONCE(blk_copy_changes);
+}
+
+/**
+ * blk_copy_wait() - wait until a driver is paused, activated or unregistered
+ * @epoch: from blk_copy_epoch(), before a driver was found paused
+ *
+ * With nothing held: that may take as long as it likes.
+ * Return: 0, or -EINTR after a signal.
+ */
+int blk_copy_wait(unsigned int epoch)
+{
 	long left;
 
 	do {
 		left = wait_event_killable_timeout(blk_copy_providers_wait,
-						   may_go_on(disk),
+						   blk_copy_epoch() != epoch,
 						   BLK_COPY_POLL);
-	} while (!left && !blk_copy_interrupted(req->parent));
+	} while (!left && !task_sigpending(current));
 	return left > 0 ? 0 : -EINTR;
 }
 

@@ -48,7 +48,7 @@ static void wait(struct blk_copy_op *op)
  *
  * The driver gets a request of type REQ_OP_DRV_OUT, finds @op with
  * blk_copy_rq_op(), sets its done and error and ends the request. It should
- * stop when blk_copy_cancelled() says so, which a signal causes.
+ * stop when blk_copy_cancelled() says so.
  *
  * Context: may sleep. Return: 0 or a negative error.
  */
@@ -121,7 +121,7 @@ static void call_work(struct work_struct *work)
  * @fn: does it: sets op->done and returns 0 or a negative error
  *
  * Neither the credentials of the caller nor its limits are in force there. @fn
- * should stop when blk_copy_cancelled() says so, which a signal causes.
+ * should stop when blk_copy_cancelled() says so.
  *
  * Context: may sleep. Return: what @fn has returned.
  */

@@ -9,7 +9,7 @@
  * shared: each keeps its own.
  *
  * Only while the table is live: before a suspend device-mapper has us pause,
- * which waits for pieces under way. Who wants to copy waits for the resume, of
+ * which has pieces under way end. Who wants to copy waits for the resume, of
  * this table or of another.
  *
  * Locks: those of qcow2_write_step(). The source is looked up with the range of
@@ -279,7 +279,7 @@ static int copy_piece(struct blk_copy_op *op)
 			op->done += r;
 		cond_resched();
 	}
-	if (r < 0 && r != -EINTR)
+	if (r < 0 && r != -EINTR && r != BLK_COPY_AGAIN)
 		qcow2_count_error(q, r);
 	qcow2_leave(scope);
 	return min_t(s64, r, 0);

@@ -38,7 +38,8 @@
  *
  * The last four are leaves: none is taken inside another. image.srcu is inside
  * everything: nobody waits for a mutex or a commit in it, because those who
- * hold one may wait for its grace period.
+ * hold one may wait for its grace period. The locks that a copy inside the store
+ * takes in it (copy.c) are not ours: of the file, or of the disk below.
  */
 #ifndef DM_QCOW2_H
 #define DM_QCOW2_H

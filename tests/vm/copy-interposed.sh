@@ -84,23 +84,55 @@ test_past() {
 # The same over another dm-qcow2: zeros of a piece that goes past the target are for the disk, and none of the guest's business.
 test_past_qcow2() {
 	lb_step "past a target, to a disk of ours"
-	local sum zeros
+	local sum zeros host
 	zeros=$(head -c $mib /dev/zero | sha256sum)
 	qemu-img create -q -f qcow2 "$disk" 48M
 	lb_attach x "$disk"
-	# All of the guest's clusters are there, none of those of the disk below.
-	qemu-img create -q -f qcow2 -o preallocation=metadata /dev/mapper/x 40M
-	blk-interpose create vm --table "0 $((40 * 2048)) qcow2 [interpose]/dev/mapper/x"
-	cp_fill /dev/mapper/vm $((16 * mib)) $((2 * mib))
-	sum=$(cp_sum /dev/mapper/vm $((17 * mib)) $mib)
-	blk-copy /dev/mapper/vm /dev/mapper/vm:16m 1m
+	qemu-img create -q -f qcow2 /dev/mapper/x 48M
+	# What is at 16 MiB of the guest is within the first 2 MiB of the disk.
+	lb_attach vm /dev/mapper/x
+	cp_fill /dev/mapper/vm $((16 * mib)) $mib
+	cp_fill /dev/mapper/vm 0 $((4 * mib))
+	lb_detach vm
+	# What the guest has at 3 MiB is not there below.
+	host=$(qemu-img map --output=json -f qcow2 /dev/mapper/x |
+		jq -e "[.[] | select(.start <= 3 * $mib and .start + .length >= 4 * $mib) | .offset + 3 * $mib - .start][0]")
+	blkdiscard -o "$host" -l $mib /dev/mapper/x
+	blk-interpose create vm --table "0 $((48 * 2048)) qcow2 [interpose]/dev/mapper/x"
+	[ "$(cp_sum /dev/mapper/vm $((3 * mib)) $mib)" = "$zeros" ] || lb_fail "the disk below has not forgotten them"
+	sum=$(cp_sum /dev/mapper/vm 0 $((3 * mib)))
+	blk-copy /dev/mapper/vm:3m /dev/mapper/vm:16m 1m
 	[ "$(cp_sum /dev/mapper/vm $((16 * mib)) $mib)" = "$zeros" ] || lb_fail "the zeros are not where they belong"
-	[ "$(cp_sum /dev/mapper/vm $((17 * mib)) $mib)" = "$sum" ] || lb_fail "the zeros are where they do not belong"
+	[ "$(cp_sum /dev/mapper/vm 0 $((3 * mib)))" = "$sum" ] || lb_fail "the zeros are where they do not belong"
 	blk-interpose remove vm
 	bi_none_left
 	lb_check /dev/mapper/x
 	lb_detach x
 	lb_check "$disk"
+}
+
+# The disk below copies multiples of 4 KiB, the one above it of 512 bytes: what is left is read and written.
+test_granularity() {
+	lb_step "past a target, to a disk that copies larger blocks only"
+	local large
+	large=$(cp_null large size=64 blocksize=4096)
+	qemu-img create -q -f qcow2 "$large" 48M
+	lb_attach x "$large"
+	[ "$(blockdev --getss /dev/mapper/x)" = 512 ] || lb_fail "blocks of $(blockdev --getss /dev/mapper/x) bytes"
+	qemu-img create -q -f qcow2 /dev/mapper/x 48M
+	blk-interpose create vm --table "0 $((48 * 2048)) qcow2 [interpose]/dev/mapper/x"
+	cp_fill /dev/mapper/vm 0 $((2 * mib))
+	cp_fill /dev/mapper/vm $((16 * mib)) $mib
+	blk-copy /dev/mapper/vm /dev/mapper/vm:16m 4608
+	cp_same /dev/mapper/vm 0 /dev/mapper/vm $((16 * mib)) 4608
+	blk-copy /dev/mapper/vm:512 /dev/mapper/vm:17m 65536
+	cp_same /dev/mapper/vm 512 /dev/mapper/vm $((17 * mib)) 65536
+	blk-interpose remove vm
+	bi_none_left
+	lb_check /dev/mapper/x
+	lb_detach x
+	lb_check "$large"
+	cp_null_remove large
 }
 
 cp_load null-copy
@@ -112,5 +144,6 @@ test_through
 test_under_way
 test_past
 test_past_qcow2
+test_granularity
 cp_null_remove smoke
 lb_rmmod null-copy dm-qcow2 blk-interposer

@@ -231,6 +231,63 @@ test_interrupt() { # DISK
 	lb_check "$1"
 }
 
+# A suspend does not wait for the rest of a piece, which is copied after the resume.
+test_pause() { # DISK
+	lb_step "a suspend in the middle of a piece"
+	local copier began
+	lb_attach "$name" "$1"
+	cp_fill "$device" 0 $((8 * mib))
+	cp_fill "$device" $((16 * mib)) $((8 * mib))
+	echo 65536 >"/sys/block/${1#/dev/}/copy/max_bytes"
+	cp_fault store "copy 0 $((96 * mib)) delay 300000"
+	blk-copy "$device" "$device:16m" 8m &
+	copier=$!
+	sleep 2
+	began=$(cut -d. -f1 /proc/uptime)
+	dmsetup suspend "$name"
+	(($(cut -d. -f1 /proc/uptime) - began < 6)) || lb_fail "it took $(($(cut -d. -f1 /proc/uptime) - began)) s"
+	kill -0 "$copier" 2>/dev/null || lb_fail "the copy has ended"
+	cp_fault store clear
+	dmsetup resume "$name"
+	wait "$copier"
+	cp_same "$device" 0 "$device" $((16 * mib)) $((8 * mib))
+	cat "/sys/block/${1#/dev/}/copy/max_hw_bytes" >"/sys/block/${1#/dev/}/copy/max_bytes"
+	lb_detach "$name"
+	lb_check "$1"
+}
+
+# Who waits for a suspended device holds nothing of the device above.
+test_pause_below() { # DISK
+	lb_step "the device below is suspended"
+	local copier reader
+	lb_attach below "$1"
+	qemu-img create -q -f qcow2 /dev/mapper/below 40M
+	lb_attach "$name" /dev/mapper/below
+	cp_fill "$device" 0 $((2 * mib))
+	blk-copy "$device" "$device:16m" 2m
+	cp_fill "$device" 0 $((2 * mib))
+	exec 7<>"$device"
+	dd if="$device" of=/dev/null bs=4k skip=1024 count=1 status=none
+	dmsetup suspend below
+	blk-copy "$device" "$device:16m" 2m &
+	copier=$!
+	sleep 1
+	dd if="$device" of=/dev/null bs=4k skip=1024 count=1 status=none &
+	reader=$!
+	sleep 2
+	kill -0 "$copier" 2>/dev/null || lb_fail "the copy did not wait"
+	! kill -0 "$reader" 2>/dev/null || lb_fail "a read of what is in the page cache hangs"
+	dmsetup resume below
+	wait "$copier"
+	wait "$reader"
+	exec 7>&-
+	cp_same "$device" 0 "$device" $((16 * mib)) $((2 * mib))
+	lb_detach "$name"
+	lb_check /dev/mapper/below
+	lb_detach below
+	lb_check "$1"
+}
+
 # One copy within the device, and one from the disk below to the same place: the first hands pieces on to where the second
 # reads, and the second waits for the first.
 test_circle() { # DISK
@@ -282,6 +339,8 @@ test_store "$disk"
 (($(cp_attr "$disk" offloaded) >= 4 * mib)) || lb_fail "the store has copied $(cp_attr "$disk" offloaded) bytes"
 check "$disk"
 test_interrupt "$disk"
+test_pause "$disk"
+test_pause_below "$disk"
 test_circle "$disk"
 ram=$(lb_ramdisk 96)
 test_wait "$disk" "$ram"

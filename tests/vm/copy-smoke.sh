@@ -126,6 +126,26 @@ test_emulation() {
 	cp_same "$disk" $((40 * mib)) "$ram" 0 $((8 * mib))
 }
 
+# A source that does not answer holds up nobody but the copy.
+test_slow_source() {
+	lb_step "a slow source and readers of the destination"
+	local slow copier began
+	slow=$(cp_null slow size=64)
+	cp_fill "$slow" 0 $mib
+	cp_fault slow "read 0 $mib delay 5000000"
+	blk-copy --emulate=always "$slow" "$disk:8m" 1m &
+	copier=$!
+	sleep 1
+	began=$(cut -d. -f1 /proc/uptime)
+	dd if="$disk" of=/dev/null bs=4k skip=12000 count=1 status=none
+	(($(cut -d. -f1 /proc/uptime) - began < 3)) || lb_fail "a read took $(($(cut -d. -f1 /proc/uptime) - began)) s"
+	kill -0 "$copier" 2>/dev/null || lb_fail "the copy was over before"
+	wait "$copier"
+	cp_fault slow clear
+	cp_same "$slow" 0 "$disk" $((8 * mib)) $mib
+	cp_null_remove slow
+}
+
 test_refusals() {
 	lb_step "what is refused"
 	must_fail "overlap" blk-copy "$disk" "$disk:1m" 2m
@@ -153,6 +173,7 @@ test_neighbours
 test_kill_waiting
 test_large
 test_emulation
+test_slow_source
 test_refusals
 lb_step "removal"
 must_fail "in use" rmmod blk-copy
