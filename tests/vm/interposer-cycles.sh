@@ -13,13 +13,16 @@ set -eu -o pipefail
 # shellcheck source=tests/vm/interposer-lib.sh
 . tests/vm/interposer-lib.sh
 
-cycles=${LIVEBLK_CYCLES:-$(bi_count 1 200)}
+# By the tool, on ext4 unless their number is given, and by a program that does the same in one process.
+cycles=${LIVEBLK_CYCLES:-1}
+more=${LIVEBLK_MORE_CYCLES:-$(bi_count 1 200)}
 seed=${LIVEBLK_SEED:-$RANDOM}
 RANDOM=$seed
 original=
 pauses=$lb_state/pauses
 ended=0
 : >"$pauses"
+: >"$pauses.more"
 
 moment() { sleep "0.$((RANDOM % 4))$((RANDOM % 10))"; }
 
@@ -86,18 +89,26 @@ each_target() {
 	cycle_snapshots 3
 }
 
-repeat() { # COMMAND...
-	local i
-	for ((i = 0; i < cycles; i++)); do "$@"; done
+# What the two programs do for each target: they attach seven times a round.
+repeat() { # TYPE
+	local i before by_tool=0
+	if [ "$1" = ext4 ] || [ -n "${LIVEBLK_CYCLES:-}" ]; then by_tool=$cycles; fi
+	for ((i = 0; i < by_tool; i++)); do each_target; done
+	before=$(wc -l <"$pauses.more")
+	interposer-cycler "$original" "$bi_mnt" "$more" "$RANDOM" /dev/mapper/{meta,cow0,cow1,cow2} >>"$pauses.more" ||
+		lb_fail "interposer-cycler has failed"
+	bi_load_runs
+	[ $(($(wc -l <"$pauses.more") - before)) = $((14 * more)) ] || lb_fail "interposer-cycler has left something out"
+	ended=$((ended + 7 * more))
 }
 
 run() { # TYPE DEVICE
-	lb_step "$1 on $2, $cycles times each target"
+	lb_step "$1 on $2, $more times each target"
 	original=$2
 	bi_mkfs "$1" "$original"
 	mount -o discard "$original" "$bi_mnt"
 	bi_start_load "$bi_mnt"
-	repeat each_target
+	repeat "$1"
 	bi_stop_load
 	umount "$bi_mnt"
 	bi_fsck "$1" "$original"
@@ -105,14 +116,14 @@ run() { # TYPE DEVICE
 
 # The device that dm-qcow2 has its image on, with a file system on top of that.
 run_qcow2() { # DEVICE
-	lb_step "dm-qcow2's image on $1, $cycles times each target"
+	lb_step "dm-qcow2's image on $1, $more times each target"
 	original=$1
 	qemu-img create -q -f qcow2 "$original" 256M
 	lb_attach vm "$original"
 	bi_mkfs ext4 /dev/mapper/vm
 	mount /dev/mapper/vm "$bi_mnt"
 	bi_start_load "$bi_mnt"
-	repeat each_target
+	repeat qcow2
 	bi_stop_load
 	umount "$bi_mnt"
 	bi_fsck ext4 /dev/mapper/vm
@@ -151,5 +162,5 @@ blk-interpose remove keeper
 bi_none_left
 echo "$ended cycles; I/O was held back and file systems were frozen, in ms:"
 jq -s -c '["parked-ns", "frozen-ns"][] as $k | map(.[$k] / 1e6) | sort |
-	[$k, {median: .[length / 2 | floor], longest: .[-1], of: length}]' "$pauses"
+	[$k, {median: .[length / 2 | floor], longest: .[-1], of: length}]' "$pauses" "$pauses.more"
 lb_unload_interposer

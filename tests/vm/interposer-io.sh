@@ -6,7 +6,6 @@
 # mem: 3G
 # one-thread: yes
 # disks: 256M 256M
-# debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh

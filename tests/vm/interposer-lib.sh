@@ -69,6 +69,7 @@ bi_sectors() { blockdev --getsz "$1"; }
 bi_writer() { # DIRECTORY STOPFILE
 	local n=0 sum file made=$lb_state/made
 	while [ ! -e "$2" ]; do
+		[ -z "${LIVEBLK_RATE:-}" ] || sleep 0.1
 		file=$1/w$((n % 4))
 		dd if=/dev/urandom of="$made" bs=64k count=$((n % 5 + 1)) status=none
 		sum=$(sha256sum <"$made")
@@ -92,16 +93,19 @@ bi_await_fio() { # PID READS-BEFORE
 	done
 }
 
-# fio with verification and a file writer, until bi_stop_load.
+# fio with verification and a file writer, until bi_stop_load: as fast as they can, or fio with LIVEBLK_RATE requests a
+# second at random moments, which leaves more of an emulated CPU to what is tested.
 bi_start_load() { # DIRECTORY
-	local before
+	local before rate=()
+	[ -z "${LIVEBLK_RATE:-}" ] || rate=("--rate_iops=$LIVEBLK_RATE" --rate_process=poisson)
 	bi_stop=$lb_state/stop
 	rm -f "$bi_stop" "$bi_stop.failed" "$bi_stop.count"
 	bi_writer "$1" "$bi_stop" &
 	bi_writer_pid=$!
 	before=$(bi_reads)
 	fio --name=load --directory="$1" --size=8m --rw=randrw --bs=4k --ioengine=io_uring --iodepth=8 --direct=1 \
-		--verify=crc32c --verify_fatal=1 --time_based --runtime=3600 --output="$lb_state/fio" &
+		--verify=crc32c --verify_fatal=1 --time_based --runtime=36000 --output="$lb_state/fio" \
+		${rate[@]+"${rate[@]}"} &
 	bi_fio_pid=$!
 	bi_await_fio "$bi_fio_pid" "$before"
 }

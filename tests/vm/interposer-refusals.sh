@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: what cannot be interposed is refused with its reason, failures leave nothing, unprivileged users get EPERM
-# needs: dmsetup mkfs.ext4 mkfs.btrfs fsfreeze sfdisk setpriv
+# needs: dmsetup mkfs.ext4 mkfs.btrfs fsfreeze sfdisk setpriv python3
 # timeout: 400
 # disks: 256M 256M
 # one-thread: yes
@@ -195,10 +195,17 @@ wait_for_rest() {
 
 test_unprivileged() {
 	lb_step "without privileges, and with malformed calls"
+	local ask
 	must_fail "ermission" setpriv --reuid=65534 --clear-groups blk-interpose list
 	chmod 666 /dev/blk-interposer
 	must_fail "not permitted" setpriv --reuid=65534 --clear-groups blk-interpose list
 	chmod 600 /dev/blk-interposer
+	# A descriptor that root has opened: BLK_INTERPOSER_GET_VERSION, which root may ask for.
+	exec 9<>/dev/blk-interposer
+	ask='import fcntl; fcntl.ioctl(9, 0x8004b700, bytes(4))'
+	python3 -c "$ask" || lb_fail "root may not ask"
+	must_fail "Operation not permitted" setpriv --reuid=65534 --clear-groups python3 -c "$ask"
+	exec 9>&-
 	blk-interposer-fuzz "$(bi_count 20000 1000000)"
 	bi_none_left
 }

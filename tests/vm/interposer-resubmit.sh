@@ -4,7 +4,6 @@
 # needs: dmsetup fio blkdiscard losetup jq
 # timeout: 300
 # one-thread: yes
-# debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
