@@ -52,8 +52,8 @@
  * @id: for the control device; never used again
  * @node: the list of pairs, under blki_pairs_lock
  * @hash: the redirected originals; only while one is attached
- * @owned: the list of the descriptor that owns it, under blki_owned_lock
- * @owned_by: there is one, which has a reference; under the same
+ * @owned: the list of the descriptor that owns it, which has a reference; empty if
+ *	none does; under blki_owned_lock
  * @orphaned: the owner is gone, and nobody has made it theirs since; the same, but
  *	it is only cleared with the lock of the pair
  * @lock: one transition at a time; protects @removed, @leaving and @target_dev
@@ -86,7 +86,8 @@
  * @leave: waits for @users; has a reference
  * @forward: sends @released on; has a reference
  * @reap: removes the pair when its owner is gone; has a reference
- * @reap_tries: how often it has found I/O that did not complete
+ * @reap_tries: how often it has found I/O that did not complete, for this owner;
+ *	under @lock
  * @redirected: how many bios
  * @nr_parked: how many of them had to wait
  * @nr_again: how many got EAGAIN instead
@@ -99,7 +100,6 @@ struct blki_pair {
 	struct list_head node;
 	struct hlist_node hash;
 	struct list_head owned;
-	bool owned_by;
 	bool orphaned;
 	struct mutex lock; /* a transition, creation, removal */
 	bool removed;

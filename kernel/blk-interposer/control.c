@@ -81,10 +81,11 @@ static void blki_unlock_pair(struct blki_pair *pair)
 /* Whoever owned it before does no longer. */
 static void blki_own(struct blki_file *bf, struct blki_pair *pair)
 {
+	lockdep_assert_held(&pair->lock);
+	pair->reap_tries = 0;
 	mutex_lock(&blki_owned_lock);
-	if (!pair->owned_by)
+	if (list_empty(&pair->owned))
 		kref_get(&pair->kref);
-	pair->owned_by = true;
 	WRITE_ONCE(pair->orphaned, false);
 	list_move_tail(&pair->owned, &bf->owned);
 	mutex_unlock(&blki_owned_lock);
@@ -94,10 +95,11 @@ static void blki_disown(struct blki_pair *pair)
 {
 	bool was;
 
+	lockdep_assert_held(&pair->lock);
+	pair->reap_tries = 0;
 	mutex_lock(&blki_owned_lock);
-	was = pair->owned_by;
+	was = !list_empty(&pair->owned);
 	list_del_init(&pair->owned);
-	pair->owned_by = false;
 	WRITE_ONCE(pair->orphaned, false);
 	mutex_unlock(&blki_owned_lock);
 	if (was)
@@ -121,8 +123,11 @@ static int blki_ioctl_create(struct blki_file *bf, void *arg)
 	fput(file);
 	if (IS_ERR(pair))
 		return PTR_ERR(pair);
-	if (create->flags & BLK_INTERPOSER_OWNED)
+	if (create->flags & BLK_INTERPOSER_OWNED) {
+		mutex_lock(&pair->lock);
 		blki_own(bf, pair);
+		mutex_unlock(&pair->lock);
+	}
 	create->id = pair->id;
 	create->lower = blki_encode_dev(pair->lower_devt);
 	strscpy(create->lower_name, pair->lower_name,
@@ -314,7 +319,7 @@ static void blki_fill_status(struct blki_pair *pair,
 
 	memset(status, 0, sizeof(*status));
 	status->id = pair->id;
-	status->flags = pair->owned_by ? BLK_INTERPOSER_OWNED : 0;
+	status->flags = list_empty(&pair->owned) ? 0 : BLK_INTERPOSER_OWNED;
 	status->original = blki_encode_dev(original->bd_dev);
 	status->lower = blki_encode_dev(pair->lower_devt);
 	status->sectors = bdev_nr_sectors(original);
@@ -446,7 +451,6 @@ static int blki_close(struct inode *inode, struct file *file)
 	mutex_lock(&blki_owned_lock);
 	list_for_each_entry_safe(pair, next, &bf->owned, owned) {
 		list_del_init(&pair->owned);
-		pair->owned_by = false;
 		WRITE_ONCE(pair->orphaned, true);
 		blki_reap_soon(pair);
 	}

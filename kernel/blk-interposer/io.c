@@ -324,7 +324,8 @@ void blki_forward_work(struct work_struct *work)
  * @pair: with its gate closed; the lock is held
  *
  * With zones, bios that come meanwhile queue up behind, so that writes stay in
- * order: under a load that never pauses this may take long.
+ * order. Under a load that never pauses that may go on for long, and the next
+ * blki_gate_close() waits for its end.
  */
 void blki_gate_open(struct blki_pair *pair)
 {

@@ -21,10 +21,10 @@
 #define compat_ftrace_arg0(fregs) ftrace_regs_get_argument(fregs, 0)
 #endif
 
-/* Until 6.10 only some zoned devices reset all zones at once; later all do. */
+/* Where there is such a flag only some zoned devices reset all zones at once; later all do. */
 static inline bool compat_bdev_resets_all(struct block_device *bdev)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#ifdef blk_queue_zone_resetall
 	return bdev_is_zoned(bdev) &&
 	       blk_queue_zone_resetall(bdev_get_queue(bdev));
 #else

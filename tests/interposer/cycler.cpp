@@ -5,8 +5,8 @@
 #include "dm_device.hpp"
 #include "error.hpp"
 #include "interposition.hpp"
+#include "open_or_fail.hpp"
 #include "original.hpp"
-#include "unique_fd.hpp"
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -35,14 +35,6 @@ struct Place {
     std::uint64_t sectors;
     std::mt19937 random;
 };
-
-UniqueFd open_or_fail(const std::string &path, int flags)
-{
-    UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC));
-    if (!fd)
-        fail_errno(fmt::format("open '{}'", path));
-    return fd;
-}
 
 // A file system that stands still.
 class Frozen {

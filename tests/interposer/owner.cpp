@@ -6,7 +6,7 @@
 // interposer-owner --end DEVICE NAME: the same, but detaches it and removes it and the pair.
 #include "dm_device.hpp"
 #include "error.hpp"
-#include "unique_fd.hpp"
+#include "open_or_fail.hpp"
 
 #include <blk-interposer.h>
 
@@ -22,14 +22,6 @@
 using namespace liveblk;
 
 namespace {
-
-UniqueFd open_or_fail(const std::string &path, int flags)
-{
-    UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC));
-    if (!fd)
-        fail_errno(fmt::format("open '{}'", path));
-    return fd;
-}
 
 void own(const UniqueFd &control, const std::string &device, const std::string &name)
 {

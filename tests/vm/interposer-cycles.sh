@@ -40,40 +40,11 @@ cycle_era() {
 	cycle "era /dev/mapper/meta [interpose]$original 128"
 }
 
-# Beside the first, while the file system stands still. They go before their origin, in the same way.
-more_snapshots() { # HOW-MANY LOWER
-	local i
-	for ((i = 1; i <= $1; i++)); do
-		dd if=/dev/zero of="/dev/mapper/cow$i" bs=64k count=1 oflag=direct status=none
-	done
-	fsfreeze -f "$bi_mnt"
-	dmsetup suspend cyc-origin
-	for ((i = 1; i <= $1; i++)); do
-		dmsetup create "cyc$i" --table "0 $(bi_sectors "$original") snapshot $2 /dev/mapper/cow$i P 16"
-	done
-	dmsetup resume cyc-origin
-	fsfreeze -u "$bi_mnt"
-}
-
-fewer_snapshots() { # HOW-MANY
-	local i
-	fsfreeze -f "$bi_mnt"
-	dmsetup suspend cyc-origin
-	for ((i = 1; i <= $1; i++)); do dmsetup remove "cyc$i"; done
-	dmsetup resume cyc-origin
-	fsfreeze -u "$bi_mnt"
-}
-
 # The origin goes from under the file system while it has a snapshot, and in cycle() while it has none.
-cycle_snapshots() { # HOW-MANY
+cycle_snapshot() {
 	blk-interpose snapshot "$original" cyc --cow /dev/mapper/cow0 --json >>"$pauses"
 	bi_load_runs
-	if [ "$1" -gt 1 ]; then
-		more_snapshots $(($1 - 1)) "$(blk-interpose list --json | jq -r '.[] | select(.name == "cyc-origin").lower')"
-		bi_load_runs
-	fi
 	moment
-	if [ "$1" -gt 1 ]; then fewer_snapshots $(($1 - 1)); fi
 	blk-interpose remove cyc --json >>"$pauses"
 	bi_load_runs
 	ended=$((ended + 1))
@@ -85,11 +56,10 @@ each_target() {
 	cycle "flakey [interpose]$original 0 3600 0"
 	cycle_era
 	cycle "snapshot-origin [interpose]$original"
-	cycle_snapshots 1
-	cycle_snapshots 3
+	cycle_snapshot
 }
 
-# What the two programs do for each target: they attach seven times a round.
+# What the two programs do for each target. The cycler attaches seven times a round: it takes three snapshots, too.
 repeat() { # TYPE
 	local i before by_tool=0
 	if [ "$1" = ext4 ] || [ -n "${LIVEBLK_CYCLES:-}" ]; then by_tool=$cycles; fi

@@ -193,11 +193,7 @@ test_owner() {
 	mount /dev/vda "$bi_mnt"
 	bi_start_load "$bi_mnt"
 	interposer-owner /dev/vda owned0 &
-	for i in {1..100}; do
-		! blk-interpose list | grep -q active || break
-		sleep 0.1
-	done
-	blk-interpose list | grep -q active || lb_fail "the owner attaches nothing"
+	await_state active
 	kill -KILL $!
 	wait $! || true
 	for i in {1..100}; do

@@ -14,15 +14,11 @@ namespace {
 // device-mapper has made, so that the module cannot know it from another one: it would go through the target twice.
 const std::string &checked(const std::string &original)
 {
-    const DeviceNumber number = device_number(original);
-    for (const dm::Device &device : dm::Device::all()) {
-        if ((static_cast<DeviceNumber>(device.major()) << 32 | device.minor()) != number)
-            continue;
-        for (const dm::Target &target : device.table())
+    if (const auto device = dm::Device::find(original))
+        for (const dm::Target &target : device->table())
             if (target.type == "raid")
                 fail("interpose '{}': it has a 'raid' target, whose discards would go through the target twice",
                      original);
-    }
     return original;
 }
 
