@@ -110,11 +110,14 @@ struct blk_copy_limits {
  *	(struct blk_copy_detour).
  * @reaches: whether pieces may go from one of its disks to another of them;
  *	NULL: not
+ * @possible: for drivers that hand pieces on: what blk_copy_possible() says of the
+ *	disks below, with @depth; NULL: 1
  */
 struct blk_copy_ops {
 	const char *name;
 	int (*copy)(struct blk_copy_op *op);
 	bool (*reaches)(struct gendisk *src, struct gendisk *dst);
+	int (*possible)(void *private, unsigned int depth);
 };
 
 /*
@@ -125,7 +128,7 @@ struct blk_copy_ops {
 
 int blk_copy(struct blk_copy_request *req);
 void blk_copy_submit(struct blk_copy_request *req);
-bool blk_copy_possible(struct block_device *src, struct block_device *dst);
+int blk_copy_possible(const struct blk_copy_request *req, unsigned int depth);
 
 struct blk_copy_provider *blk_copy_register(struct gendisk *disk,
 					    const struct blk_copy_ops *ops,

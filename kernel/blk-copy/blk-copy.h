@@ -27,6 +27,7 @@
  *
  * A driver that hands a piece on, to a disk below its own, takes the locks of
  * that disk's page cache inside of these; disks are stacked without cycles. It
+ * tries, and does not wait: a page fault takes the locks in the other order. It
  * takes no range: to that disk it is a writer like any other, and who holds
  * nothing yet is the only one who waits for a range.
  *

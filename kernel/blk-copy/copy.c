@@ -20,7 +20,6 @@
 #include <linux/delay.h>
 #include <linux/export.h>
 #include <linux/fs.h>
-#include <linux/lockdep.h>
 #include <linux/overflow.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
@@ -45,7 +44,6 @@ static int check_request(const struct blk_copy_request *req)
 	unsigned int src_mask = bdev_logical_block_size(req->src) - 1;
 	unsigned int dst_mask = bdev_logical_block_size(req->dst) - 1;
 
-	BUILD_BUG_ON(BLK_COPY_MAX_DEPTH > MAX_LOCKDEP_SUBCLASSES);
 	if (blk_copy_depth(req) >= BLK_COPY_MAX_DEPTH)
 		return -EOPNOTSUPP;
 	if (req->flags & ~BLK_COPY_FLAGS ||
@@ -245,18 +243,45 @@ static int drop(struct block_device *bdev, u64 pos, u64 len)
 	return invalidate_inode_pages2_range(mapping, first, last);
 }
 
+static bool try_lock_cache(struct address_space *mapping)
+{
+	if (!inode_trylock(mapping->host))
+		return false;
+	if (down_write_trylock(&mapping->invalidate_lock))
+		return true;
+	inode_unlock(mapping->host);
+	return false;
+}
+
+/*
+ * The disk above has its cache locked. Somebody who reads this one into memory
+ * that is mapped from that one waits for us meanwhile; and no signal reaches a
+ * worker that waits for a lock.
+ */
+static int lock_nested_cache(const struct blk_copy_request *req)
+{
+	struct address_space *mapping = compat_bdev_mapping(req->dst);
+
+	while (!try_lock_cache(mapping)) {
+		if (blk_copy_cancelled(req->parent))
+			return -EINTR;
+		schedule_timeout_uninterruptible(1);
+	}
+	return 0;
+}
+
 /* In the order of the block layer's own discards. */
 static int lock_cache(const struct blk_copy_request *req)
 {
 	struct address_space *mapping = compat_bdev_mapping(req->dst);
 	int err;
 
-	err = down_write_killable_nested(&mapping->host->i_rwsem,
-					 blk_copy_depth(req));
+	if (req->parent)
+		return lock_nested_cache(req);
+	err = down_write_killable(&mapping->host->i_rwsem);
 	if (err)
 		return err;
-	err = down_write_killable_nested(&mapping->invalidate_lock,
-					 blk_copy_depth(req));
+	err = down_write_killable(&mapping->invalidate_lock);
 	if (err)
 		up_write(&mapping->host->i_rwsem);
 	return err;
@@ -278,7 +303,8 @@ static int begin(const struct blk_copy_request *req, u64 len)
 
 	if (req->below)
 		return 0;
-	err = lock_cache(req);
+	/* Most of it with nothing locked: it may have to wait for a resume. */
+	err = write_back(req->dst, pos, len) ?: lock_cache(req);
 	if (err)
 		return err;
 	err = check_again(req);
@@ -444,30 +470,44 @@ int blk_copy(struct blk_copy_request *req)
 }
 EXPORT_SYMBOL_GPL(blk_copy);
 
+static int possible_pinned(const struct blk_copy_request *req,
+			   struct blk_copy_provider *dst_p, unsigned int depth)
+{
+	struct blk_copy_provider *src_p = get_source(dst_p, req->src->bd_disk);
+	bool may;
+
+	if (IS_ERR_OR_NULL(src_p))
+		return PTR_ERR_OR_ZERO(src_p);
+	may = READ_ONCE(src_p->max_bytes) && READ_ONCE(dst_p->max_bytes);
+	blk_copy_put(src_p);
+	if (!may || !dst_p->ops->possible)
+		return may;
+	return dst_p->ops->possible(dst_p->limits.private, depth + 1);
+}
+
 /**
  * blk_copy_possible() - whether there is a driver that copies
- * @src: source
- * @dst: destination
+ * @req: what would be asked of it; the ranges do not matter
+ * @depth: blk_copy_op.depth of the piece that would be handed on, plus one; or
+ *	what blk_copy_ops.possible was given
  *
- * Return: true if it makes sense to ask for it; also while it is paused.
+ * Return: 1, 0, or BLK_COPY_AGAIN while it is paused, or one below.
  */
-bool blk_copy_possible(struct block_device *src, struct block_device *dst)
+int blk_copy_possible(const struct blk_copy_request *req, unsigned int depth)
 {
-	struct blk_copy_provider *dst_p, *src_p;
-	bool possible;
+	struct gendisk *src = req->src->bd_disk, *dst = req->dst->bd_disk;
+	struct blk_copy_provider *dst_p;
+	int possible;
 
-	if (blk_copy_is_detoured(dst->bd_disk) ||
-	    blk_copy_is_detoured(src->bd_disk))
-		return false;
-	dst_p = blk_copy_get_or_wait(dst->bd_disk);
+	if (depth >= BLK_COPY_MAX_DEPTH)
+		return 0;
+	if (!req->below &&
+	    (blk_copy_is_detoured(dst) || blk_copy_is_detoured(src)))
+		return 0;
+	dst_p = blk_copy_get_or_wait(dst);
 	if (IS_ERR_OR_NULL(dst_p))
-		return dst_p;
-	src_p = get_source(dst_p, src->bd_disk);
-	possible = src_p && READ_ONCE(dst_p->max_bytes);
-	if (!IS_ERR_OR_NULL(src_p)) {
-		possible &= !!READ_ONCE(src_p->max_bytes);
-		blk_copy_put(src_p);
-	}
+		return PTR_ERR_OR_ZERO(dst_p);
+	possible = possible_pinned(req, dst_p, depth);
 	blk_copy_put(dst_p);
 	return possible;
 }

@@ -31,9 +31,22 @@ static int blki_copy(struct blk_copy_op *op)
 	return err;
 }
 
+static int blki_copy_possible(void *private, unsigned int depth)
+{
+	struct blki_pair *pair = private;
+	const struct blk_copy_request req = {
+		.src = pair->original.bdev,
+		.dst = pair->original.bdev,
+		.below = true,
+	};
+
+	return blk_copy_possible(&req, depth);
+}
+
 static const struct blk_copy_ops blki_copy_ops = {
 	.name = "blk-interposer",
 	.copy = blki_copy,
+	.possible = blki_copy_possible,
 };
 
 /**

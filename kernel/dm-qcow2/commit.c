@@ -299,7 +299,7 @@ void qcow2_commit_work(struct work_struct *work)
 {
 	struct qcow2_image *q = container_of(work, struct qcow2_image,
 					     commit_work);
-	unsigned int scope = qcow2_enter(q);
+	unsigned int scope = qcow2_enter();
 	LIST_HEAD(flushes);
 	LIST_HEAD(waits);
 	int r;

@@ -22,7 +22,7 @@
 #define COPY_BYTES SZ_64M
 
 /* What is copied before somebody is asked whether to go on. */
-#define COPY_CHUNK SZ_16M
+#define COPY_CHUNK SZ_1M
 
 /*
  * From here on copy-on-write asks the file system below to share extents. It
@@ -266,7 +266,7 @@ static int copy_piece(struct blk_copy_op *op)
 {
 	struct qcow2_image *q = op->private;
 	struct qcow2_copy c = { .io = { .image = q } };
-	unsigned int scope = qcow2_enter(q);
+	unsigned int scope = qcow2_enter();
 	s64 r = 0;
 
 	__set_bit(QCOW2_IO_COPY, &c.io.flags);
@@ -290,22 +290,37 @@ static bool inside(const struct qcow2_image *q, u64 pos, u64 len)
 	return len <= q->geo.size && pos <= q->geo.size - len;
 }
 
+/* Nothing is begun while the store is suspended: it would have to be undone. */
+static int qcow2_copy_possible(void *private, unsigned int depth)
+{
+	struct qcow2_image *q = private;
+	const struct blk_copy_request req = {
+		.src = q->store.bdev,
+		.dst = q->store.bdev,
+	};
+
+	return q->store.bdev ? blk_copy_possible(&req, depth) : 1;
+}
+
 static int copy_op(struct blk_copy_op *op)
 {
 	struct qcow2_image *q = op->private;
+	int possible;
 
 	/* There are no entries in the tables for what is beyond. */
 	if (!inside(q, op->src, op->len) || !inside(q, op->dst, op->len))
 		return -EIO;
 	/* Without help from below, reading and writing is what is left. */
-	if (q->store.bdev && !blk_copy_possible(q->store.bdev, q->store.bdev))
-		return -EOPNOTSUPP;
+	possible = qcow2_copy_possible(q, op->depth + 1);
+	if (possible <= 0)
+		return possible ?: -EOPNOTSUPP;
 	return blk_copy_call(op, copy_piece);
 }
 
 static const struct blk_copy_ops qcow2_copy_ops = {
 	.name = "dm-qcow2",
 	.copy = copy_op,
+	.possible = qcow2_copy_possible,
 };
 
 /**

@@ -771,7 +771,7 @@ int qcow2_fast_rw(struct qcow2_image *q, struct bio *bio, struct qcow2_io *io);
 
 /* slow.c */
 void qcow2_io_work(struct work_struct *work);
-unsigned int qcow2_enter(const struct qcow2_image *q);
+unsigned int qcow2_enter(void);
 void qcow2_leave(unsigned int old);
 void qcow2_io_queue(struct qcow2_io *io);
 void qcow2_io_error(struct qcow2_io *io, int err);

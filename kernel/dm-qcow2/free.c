@@ -131,7 +131,7 @@ void qcow2_free_work(struct work_struct *work)
 {
 	struct qcow2_image *q = container_of(work, struct qcow2_image,
 					     free_work);
-	unsigned int scope = qcow2_enter(q);
+	unsigned int scope = qcow2_enter();
 	struct qcow2_free *first, *next;
 	LIST_HEAD(ready);
 

@@ -265,7 +265,7 @@ int qcow2_image_start(struct qcow2_image *q)
 
 	mutex_lock(&q->state_lock);
 	/* I/O that reclaim starts on this device waits for us. */
-	scope = qcow2_enter(q);
+	scope = qcow2_enter();
 	if (q->live) {
 		/* The last suspend could not write everything. */
 		qcow2_commit_soon(q);
@@ -376,7 +376,7 @@ void qcow2_image_stop(struct qcow2_image *q)
 	int r = 0;
 
 	mutex_lock(&q->state_lock);
-	scope = qcow2_enter(q);
+	scope = qcow2_enter();
 	if (!q->live)
 		goto out;
 	synchronize_srcu(&q->srcu);

@@ -339,20 +339,18 @@ static enum qcow2_progress go_through(struct qcow2_io *io)
 
 /**
  * qcow2_enter() - begin work that other I/O waits for
- * @q: the image
  *
  * Memory must not be waited for by I/O to this device, and a worker that cleans
- * pages must not be throttled for dirtying others (buffered store).
+ * pages must not be throttled for dirtying others: with a buffered store, and with
+ * a direct one for parts of blocks that the file shares (XFS).
  * Return: what qcow2_leave() is to restore.
  */
-unsigned int qcow2_enter(const struct qcow2_image *q)
+unsigned int qcow2_enter(void)
 {
 	unsigned int old = current->flags & (PF_MEMALLOC_NOIO |
 					     PF_LOCAL_THROTTLE);
 
-	current->flags |= PF_MEMALLOC_NOIO;
-	if (!q->store.direct)
-		current->flags |= PF_LOCAL_THROTTLE;
+	current->flags |= PF_MEMALLOC_NOIO | PF_LOCAL_THROTTLE;
 	return old;
 }
 
@@ -373,7 +371,7 @@ void qcow2_leave(unsigned int old)
 void qcow2_io_work(struct work_struct *work)
 {
 	struct qcow2_io *io = container_of(work, struct qcow2_io, work);
-	unsigned int scope = qcow2_enter(io->image);
+	unsigned int scope = qcow2_enter();
 
 	qcow2_count(io->image, PUNT);
 	if (go_through(io) == QCOW2_GO_ON)

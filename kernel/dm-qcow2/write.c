@@ -108,9 +108,11 @@ void qcow2_sub_undo(struct work_struct *work)
 {
 	struct qcow2_sub *sub = container_of(work, struct qcow2_sub, work);
 	struct qcow2_image *q = sub->io->image;
-	unsigned int scope = qcow2_enter(q);
+	unsigned int scope = qcow2_enter();
+	/* A store that was suspended in the middle of a copy would hold us up. */
+	bool copy = test_bit(QCOW2_IO_COPY, &sub->io->flags);
 
-	qcow2_free_run(q, sub->host, sub->count, true);
+	qcow2_free_run(q, sub->host, sub->count, !(copy && q->store.bdev));
 	qcow2_sub_free(sub);
 	qcow2_leave(scope);
 }

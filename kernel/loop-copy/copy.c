@@ -113,6 +113,8 @@ void loop_copy_free_spare(struct loop_copy *lc)
 static ssize_t rw_file(struct copier *c, struct file *file, bool write,
 		       loff_t pos, size_t len)
 {
+	struct loop_copy_file *f = write ? &c->dst->file : &c->src->file;
+	unsigned int lost = loop_copy_lost(f);
 	struct iov_iter iter;
 	struct kiocb iocb;
 	ssize_t ret;
@@ -121,13 +123,15 @@ static ssize_t rw_file(struct copier *c, struct file *file, bool write,
 	iocb.ki_pos = pos;
 	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, c->buf->pages,
 		      c->buf->nr, len);
-	if (!write)
-		return file->f_op->read_iter(&iocb, &iter);
-	iocb.ki_flags |= IOCB_WRITE;
-	file_start_write(file);
-	ret = file->f_op->write_iter(&iocb, &iter);
-	file_end_write(file);
-	return ret;
+	if (write) {
+		iocb.ki_flags |= IOCB_WRITE;
+		file_start_write(file);
+		ret = file->f_op->write_iter(&iocb, &iter);
+		file_end_write(file);
+	} else {
+		ret = file->f_op->read_iter(&iocb, &iter);
+	}
+	return loop_copy_settle(f, write, pos, len, lost, ret);
 }
 
 static ssize_t rw(struct copier *c, struct loop_copy *lc, bool write,
@@ -168,14 +172,28 @@ static ssize_t move(struct copier *c)
 	return ret ? rw(c, c->dst, true, dst_pos(c), ret) : 0;
 }
 
+/* Not this way; whether another one goes is to be seen. */
+static bool not_so(ssize_t ret)
+{
+	return !ret || ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EXDEV;
+}
+
 static ssize_t share(struct copier *c)
 {
+	unsigned int lost = loop_copy_lost(&c->dst->file);
+	u64 len = left(c, SHARED_CHUNK);
+	ssize_t ret;
+
 	if (!c->dst->file.shares)
 		return -EOPNOTSUPP;
-	return vfs_clone_file_range(c->src->file.data, src_pos(c),
-				    c->dst->file.data, dst_pos(c),
-				    left(c, SHARED_CHUNK),
-				    REMAP_FILE_CAN_SHORTEN);
+	ret = vfs_clone_file_range(c->src->file.data, src_pos(c),
+				   c->dst->file.data, dst_pos(c), len,
+				   REMAP_FILE_CAN_SHORTEN);
+	/* It writes what it finds dirty. */
+	if (ret < 0 && !not_so(ret))
+		ret = loop_copy_settle(&c->dst->file, false, dst_pos(c), len,
+				       lost, ret);
+	return ret;
 }
 
 static ssize_t hand_down(struct copier *c)
@@ -185,12 +203,6 @@ static ssize_t hand_down(struct copier *c)
 	return vfs_copy_file_range(c->src->file.data, src_pos(c),
 				   c->dst->file.data, dst_pos(c),
 				   left(c, COPIED_CHUNK), 0);
-}
-
-/* Not this way; whether another one goes is to be seen. */
-static bool not_so(ssize_t ret)
-{
-	return !ret || ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EXDEV;
 }
 
 static ssize_t copy_chunk(struct copier *c)

@@ -148,6 +148,7 @@ static void learn(struct loop_copy_file *f)
 	spin_lock(&f->data->f_lock);
 	f->data->f_mode |= FMODE_NOCMTIME;
 	spin_unlock(&f->data->f_lock);
+	mutex_init(&f->settling);
 	restrict_memory(f);
 }
 

@@ -242,7 +242,10 @@ bool loop_copy_rw_inline(struct loop_copy *lc, struct request *rq)
 void loop_copy_rw(struct loop_copy *lc, struct request *rq)
 {
 	struct loop_copy_cmd *cmd = blk_mq_rq_to_pdu(rq);
+	unsigned int lost = loop_copy_lost(&lc->file);
 	struct iov_iter iter;
+	loff_t pos;
+	ssize_t ret;
 
 	fill_iocb(lc, rq, lc->file.direct && !cmd->buffered ? IOCB_DIRECT : 0);
 	if (cmd->buffered)
@@ -255,5 +258,9 @@ void loop_copy_rw(struct loop_copy *lc, struct request *rq)
 		kiocb_start_write(&cmd->iocb);
 		cmd->write_begun = true;
 	}
-	issued(rq, issue(rq, &iter));
+	pos = cmd->iocb.ki_pos;
+	ret = issue(rq, &iter);
+	ret = loop_copy_settle(&lc->file, req_op(rq) == REQ_OP_WRITE, pos,
+			       blk_rq_bytes(rq) - cmd->done, lost, ret);
+	issued(rq, ret);
 }

@@ -26,6 +26,7 @@
 #include <linux/blkdev.h>
 #include <linux/fs.h>
 #include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/workqueue.h>
 
 #include "../compat/copy.h"
@@ -48,6 +49,9 @@ struct loop_copy_buf;
  * @written: there were writes since the time stamp was set
  * @node: list of all, under loop_copy_files_lock
  * @gfp: of its page cache before it was attached for the first time
+ * @settling: protects @lost and @lost_error
+ * @lost: how often something in the page cache could not be written
+ * @lost_error: why not, the last time
  */
 struct loop_copy_file {
 	struct list_head node;
@@ -58,6 +62,9 @@ struct loop_copy_file {
 	bool shares;
 	bool written;
 	gfp_t gfp;
+	struct mutex settling; /* lost, lost_error */
+	unsigned int lost;
+	int lost_error;
 };
 
 /**
@@ -128,6 +135,14 @@ static inline loff_t loop_copy_file_size(const struct loop_copy_file *f)
 {
 	return i_size_read(file_inode(f->meta));
 }
+
+/* settle.c */
+unsigned int loop_copy_lost(struct loop_copy_file *f);
+ssize_t loop_copy_settle(struct loop_copy_file *f, bool write, loff_t pos,
+			 u64 len, unsigned int lost, ssize_t ret);
+
+/* put_back.c */
+void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len);
 
 /* disk.c */
 struct loop_copy *loop_copy_create(const struct loop_copy_attach *call,

@@ -101,7 +101,7 @@ static int refuse(struct copies *c, struct block_device *bdev)
 	blk_copy_submit(&overlap);
 	wait_for_completion(&c->done);
 	return overlap.error == -EINVAL && !overlap.done &&
-	       blk_copy_possible(bdev, bdev) ? 0 : -EIO;
+	       blk_copy_possible(&overlap, 0) == 1 ? 0 : -EIO;
 }
 
 static struct file *open_bdev(const char *path, struct block_device **bdev)
@@ -115,14 +115,14 @@ static struct file *open_bdev(const char *path, struct block_device **bdev)
 
 static int must_be_impossible(struct block_device *bdev)
 {
-	struct block_device *stranger;
-	struct file *file = open_bdev(other, &stranger);
+	struct blk_copy_request to = { .src = bdev }, from = { .dst = bdev };
+	struct file *file = open_bdev(other, &to.dst);
 	int err = 0;
 
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	if (blk_copy_possible(stranger, bdev) ||
-	    blk_copy_possible(bdev, stranger))
+	from.src = to.dst;
+	if (blk_copy_possible(&to, 0) || blk_copy_possible(&from, 0))
 		err = -EXDEV;
 	fput(file);
 	return err;

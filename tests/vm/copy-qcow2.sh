@@ -119,8 +119,8 @@ test_reload() { # IMAGE
 	lb_step "tables are reloaded under copies, seed $seed"
 	local job n=0 tables
 	lb_attach "$name" "$1"
-	blk-difftest "$device" --model "$models/model" --seed "$seed" --ops "$ops" --copies 60 --mix 15,25,0,2,1 \
-		--jobs 3 --max-size 128k --buffered 0 --initial read >/run/difftest 2>&1 &
+	blk-difftest "$device" --model "$models/model" --seed "$seed" --ops 1000000 --seconds $((ops / 100 + 10)) \
+		--copies 60 --mix 15,25,0,2,1 --jobs 3 --max-size 128k --buffered 0 --initial read >/run/difftest 2>&1 &
 	job=$!
 	tables=("$(lb_table "$1")" "$(lb_table "$1" cache_kib 64)")
 	while kill -0 "$job" 2>/dev/null; do
