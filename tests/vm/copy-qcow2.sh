@@ -282,9 +282,44 @@ test_pause_below() { # DISK
 	wait "$reader"
 	exec 7>&-
 	cp_same "$device" 0 "$device" $((16 * mib)) $((2 * mib))
+	# To where there are no clusters yet, and with no tables in memory: nothing is begun, so that it can be killed.
+	dmsetup suspend "$name"
+	dmsetup resume "$name"
+	dmsetup suspend below
+	blk-copy "$device" "$device:24m" 1m &
+	copier=$!
+	sleep 1
+	kill -KILL "$copier"
+	for _ in {1..50}; do
+		kill -0 "$copier" 2>/dev/null || break
+		sleep 0.1
+	done
+	! kill -0 "$copier" 2>/dev/null || lb_fail "it cannot be killed"
+	wait "$copier" || true
+	dmsetup resume below
 	lb_detach "$name"
 	lb_check /dev/mapper/below
 	lb_detach below
+	lb_check "$1"
+}
+
+# A read that takes locks of two page caches in the other order.
+test_mapping() { # DISK
+	lb_step "the disk below is read into memory that is mapped from the device"
+	local reader copies=0
+	lb_attach "$name" "$1"
+	cp_fill "$device" 0 $((2 * mib))
+	copy-reader-into-mapping "$1" "$device" 8 &
+	reader=$!
+	while kill -0 "$reader" 2>/dev/null; do
+		blk-copy "$device" "$device:16m" 2m
+		copies=$((copies + 1))
+	done
+	wait "$reader"
+	echo "$copies copies"
+	((copies > 3)) || lb_fail "that is not enough"
+	cp_same "$device" 0 "$device" $((16 * mib)) $((2 * mib))
+	lb_detach "$name"
 	lb_check "$1"
 }
 
@@ -341,6 +376,8 @@ check "$disk"
 test_interrupt "$disk"
 test_pause "$disk"
 test_pause_below "$disk"
+qemu-img create -q -f qcow2 "$disk" 48M
+test_mapping "$disk"
 test_circle "$disk"
 ram=$(lb_ramdisk 96)
 test_wait "$disk" "$ram"
