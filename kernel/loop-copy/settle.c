@@ -38,6 +38,7 @@ static void lose(struct loop_copy_file *f, int err)
 	WRITE_ONCE(f->lost_error, err);
 	/* Before the pages go: whoever finds none has to see it. */
 	smp_store_release(&f->lost, f->lost + 1);
+	/* Pairs with the one in is_clean(). */
 	smp_mb();
 }
 
