@@ -23,9 +23,9 @@ struct blk_copy_provider;
  * @dst_pos: byte offset on @dst
  * @len: bytes
  * @flags: BLK_COPY_EMULATE, BLK_COPY_NO_OFFLOAD
- * @parent: the piece of a disk above that a driver hands on; NULL: none
- * @below: with @parent, from a disk that leads past a detour: goes past it too, and
- *	past the page caches, which are of what is above
+ * @parent: the piece of a disk above that a driver hands on, past the page
+ *	caches; NULL: none
+ * @below: with @parent, from a disk that leads past a detour: goes past it too
  * @end: for blk_copy_submit(): called in a worker when it is over
  * @private: the caller's
  * @done: set: bytes copied, from the beginning on

@@ -25,11 +25,9 @@
  * driver is to be paused, ends, and so do those that it was handed on from. Nor
  * is the source read with the locks of the destination when a piece is emulated.
  *
- * A driver that hands a piece on, to a disk below its own, takes the locks of
- * that disk's page cache inside of these; disks are stacked without cycles. It
- * tries, and does not wait: a page fault takes the locks in the other order. It
- * takes no range: to that disk it is a writer like any other, and who holds
- * nothing yet is the only one who waits for a range.
+ * A piece that a driver hands on, to a disk below its own, takes none of these: to
+ * that disk it is a writer like any other, and who holds nothing yet is the only
+ * one who waits for a range.
  *
  * blk_copy_ranges_lock and blk_copy_providers_lock are leaves.
  */

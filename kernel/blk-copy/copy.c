@@ -9,7 +9,9 @@
  * wants, and would put back what was there before the copy. A scan for
  * partitions asks nobody for that, so that pages are dropped once more
  * afterwards. Only the caches of the two block devices that are given are seen;
- * a disk and its partitions have one each.
+ * a disk and its partitions have one each. What a driver hands on goes past the
+ * caches below, as all its I/O does: their locks are taken in the other order by
+ * whoever reads a disk below into memory that is mapped from the one above.
  *
  * A piece is looked up, checked and sent anew each time, so that disks, limits
  * and sizes may change in between.
@@ -243,41 +245,12 @@ static int drop(struct block_device *bdev, u64 pos, u64 len)
 	return invalidate_inode_pages2_range(mapping, first, last);
 }
 
-static bool try_lock_cache(struct address_space *mapping)
-{
-	if (!inode_trylock(mapping->host))
-		return false;
-	if (down_write_trylock(&mapping->invalidate_lock))
-		return true;
-	inode_unlock(mapping->host);
-	return false;
-}
-
-/*
- * The disk above has its cache locked. Somebody who reads this one into memory
- * that is mapped from that one waits for us meanwhile; and no signal reaches a
- * worker that waits for a lock.
- */
-static int lock_nested_cache(const struct blk_copy_request *req)
-{
-	struct address_space *mapping = compat_bdev_mapping(req->dst);
-
-	while (!try_lock_cache(mapping)) {
-		if (blk_copy_cancelled(req->parent))
-			return -EINTR;
-		schedule_timeout_uninterruptible(1);
-	}
-	return 0;
-}
-
 /* In the order of the block layer's own discards. */
 static int lock_cache(const struct blk_copy_request *req)
 {
 	struct address_space *mapping = compat_bdev_mapping(req->dst);
 	int err;
 
-	if (req->parent)
-		return lock_nested_cache(req);
 	err = down_write_killable(&mapping->host->i_rwsem);
 	if (err)
 		return err;
@@ -301,7 +274,7 @@ static int begin(const struct blk_copy_request *req, u64 len)
 	u64 pos = req->dst_pos + req->done;
 	int err;
 
-	if (req->below)
+	if (req->parent)
 		return 0;
 	/* Most of it with nothing locked: it may have to wait for a resume. */
 	err = write_back(req->dst, pos, len) ?: lock_cache(req);
@@ -326,7 +299,7 @@ static int end(struct blk_copy_request *req, u64 len, u64 done, int err)
 	unsigned int tries = DROP_TRIES;
 	int busy;
 
-	if (!req->below) {
+	if (!req->parent) {
 		busy = drop(req->dst, req->dst_pos + req->done, len);
 		while (busy == -EBUSY && tries--) {
 			msleep(DROP_MSEC);
@@ -377,7 +350,7 @@ static int copy_piece(struct blk_copy_request *req, u64 len,
 {
 	int err = 0;
 
-	if (!req->below)
+	if (!req->parent)
 		err = write_back(req->src, req->src_pos + req->done, len);
 	if (!err)
 		err = by_driver(req, len);
