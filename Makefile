@@ -14,7 +14,7 @@ export KVER TEST
 
 .DEFAULT_GOAL := all
 .PHONY: all modules tools demo check check-quick check-debug crash crash-quick
-.PHONY: interposer-full bench bench-maint fuzz fuzz-maint lint format install uninstall dkms-install debug-kernels
+.PHONY: interposer-full copy-full bench bench-maint fuzz fuzz-maint lint format install uninstall dkms-install debug-kernels
 .PHONY: install-deps clean help
 
 all: modules tools
@@ -52,6 +52,9 @@ crash-quick: ## replay at least 300 crash points
 
 interposer-full: ## attach and detach every target 200 times under load (hours)
 	@LIVEBLK_FULL=1 LIVEBLK_KEEP_LOGS=1 scripts/run-tests interposer-cycles
+
+copy-full: ## four million operations on loop-copy and null-copy (hours)
+	@LIVEBLK_FULL=1 LIVEBLK_KEEP_LOGS=1 scripts/run-tests copy-check
 
 bench: ## instruction time of dm-qcow2 beside loop, dm-linear and qemu-nbd
 	@scripts/run-bench

@@ -244,6 +244,32 @@ check() { # DEVICE OPTION...
 		--max-size 256k --cluster-size 4k "${@:2}" 2>&1 || lb_fail "seed $seed"
 }
 
+# XFS keeps the blocks that a write which fails has filled, and would take from there what surrounds the next one.
+test_leftovers() {
+	lb_step "what a write leaves behind that fails for want of space"
+	local dir disk i
+	dir=$(lb_scratch 300 xfs)
+	truncate -s 24M "$dir/disk"
+	disk=$(cp_loop "$dir/disk")
+	cp_fill "$disk" 0 $((4 * mib))
+	blk-copy "$disk" "$disk:8m" 4m
+	sync "$disk"
+	fallocate -l $(($(df --output=avail -B1 "$dir" | tail -n 1) - mib)) "$dir/ballast"
+	if dd if=/dev/urandom of="$disk" bs=256k seek=32 count=16 iflag=fullblock oflag=direct conv=notrunc status=none \
+		2>/run/said; then lb_fail "it did not become full"; fi
+	grep -q "No space left" /run/said || lb_fail "$(cat /run/said)"
+	# A hole takes the place of what is shared.
+	blk-copy "$disk:16m" "$disk:8m" 4m
+	rm "$dir/ballast"
+	sync "$dir"
+	for ((i = 0; i < 64; i++)); do
+		dd if=/dev/zero of="$disk" bs=512 seek=$((8 * 2048 + i * 128 + 3)) count=1 oflag=direct conv=notrunc status=none
+	done
+	cmp -n $((4 * mib)) "$disk" /dev/zero --ignore-initial=$((8 * mib)):0 || lb_fail "there is what was never written"
+	cp_loop_detach "$disk"
+	umount "$dir"
+}
+
 test_full() {
 	lb_step "a file system that becomes full while extents are unshared, seed $seed"
 	local dir disk
@@ -256,6 +282,7 @@ test_full() {
 	grep -qE ' [1-9][0-9]* failed as tolerated' /run/said || lb_fail "it did not become full"
 	rm "$dir/ballast"
 	check "$disk" --ops 500
+	rm "$models/model"
 	cp_loop_detach "$disk"
 	umount "$dir"
 }
@@ -275,5 +302,6 @@ test_shutdown ext4 -F
 test_shutdown xfs -f --unsupported
 test_flakey ext4
 test_flakey xfs
-test_full
+test_leftovers
+for _ in 1 2 3; do test_full; done
 cp_unload loop-copy null-copy
