@@ -114,24 +114,26 @@ static ssize_t rw_file(struct copier *c, struct file *file, bool write,
 		       loff_t pos, size_t len)
 {
 	struct loop_copy_file *f = write ? &c->dst->file : &c->src->file;
-	unsigned int lost = loop_copy_lost(f);
+	errseq_t since = loop_copy_mark(f);
 	struct iov_iter iter;
 	struct kiocb iocb;
 	ssize_t ret;
+	int err;
 
 	init_sync_kiocb(&iocb, file);
 	iocb.ki_pos = pos;
 	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, c->buf->pages,
 		      c->buf->nr, len);
-	if (write) {
-		iocb.ki_flags |= IOCB_WRITE;
-		file_start_write(file);
-		ret = file->f_op->write_iter(&iocb, &iter);
-		file_end_write(file);
-	} else {
-		ret = file->f_op->read_iter(&iocb, &iter);
-	}
-	return loop_copy_settle(f, write, pos, len, lost, ret);
+	if (!write)
+		return file->f_op->read_iter(&iocb, &iter);
+	iocb.ki_flags |= IOCB_WRITE;
+	file_start_write(file);
+	ret = file->f_op->write_iter(&iocb, &iter);
+	file_end_write(file);
+	err = loop_copy_settle(f, pos, len, since);
+	if (ret < 0 && ret != -EINVAL && loop_copy_leaves(f, pos, len))
+		loop_copy_put_back(f, pos, len);
+	return ret < 0 ? ret : err ?: ret;
 }
 
 static ssize_t rw(struct copier *c, struct loop_copy *lc, bool write,
@@ -172,28 +174,14 @@ static ssize_t move(struct copier *c)
 	return ret ? rw(c, c->dst, true, dst_pos(c), ret) : 0;
 }
 
-/* Not this way; whether another one goes is to be seen. */
-static bool not_so(ssize_t ret)
-{
-	return !ret || ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EXDEV;
-}
-
 static ssize_t share(struct copier *c)
 {
-	unsigned int lost = loop_copy_lost(&c->dst->file);
-	u64 len = left(c, SHARED_CHUNK);
-	ssize_t ret;
-
 	if (!c->dst->file.shares)
 		return -EOPNOTSUPP;
-	ret = vfs_clone_file_range(c->src->file.data, src_pos(c),
-				   c->dst->file.data, dst_pos(c), len,
-				   REMAP_FILE_CAN_SHORTEN);
-	/* It writes what it finds dirty. */
-	if (ret < 0 && !not_so(ret))
-		ret = loop_copy_settle(&c->dst->file, false, dst_pos(c), len,
-				       lost, ret);
-	return ret;
+	return vfs_clone_file_range(c->src->file.data, src_pos(c),
+				    c->dst->file.data, dst_pos(c),
+				    left(c, SHARED_CHUNK),
+				    REMAP_FILE_CAN_SHORTEN);
 }
 
 static ssize_t hand_down(struct copier *c)
@@ -203,6 +191,12 @@ static ssize_t hand_down(struct copier *c)
 	return vfs_copy_file_range(c->src->file.data, src_pos(c),
 				   c->dst->file.data, dst_pos(c),
 				   left(c, COPIED_CHUNK), 0);
+}
+
+/* Not this way; whether another one goes is to be seen. */
+static bool not_so(ssize_t ret)
+{
+	return !ret || ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EXDEV;
 }
 
 static ssize_t copy_chunk(struct copier *c)

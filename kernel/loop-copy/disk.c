@@ -46,6 +46,7 @@ static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 	if (lc->flags & LOOP_COPY_AUTOCLEAR)
 		note_use(lc, rq);
 	cmd->done = 0;
+	cmd->error = 0;
 	cmd->buffered = false;
 	if ((req_op(rq) == REQ_OP_READ || req_op(rq) == REQ_OP_WRITE) &&
 	    loop_copy_rw_inline(lc, rq))

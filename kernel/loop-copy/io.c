@@ -67,6 +67,33 @@ static void queue(struct request *rq)
 	queue_work(loop_copy_of(rq)->wq, &cmd->work);
 }
 
+static loff_t pos_of(struct loop_copy_cmd *cmd)
+{
+	struct request *rq = blk_mq_rq_from_pdu(cmd);
+
+	return ((loff_t)blk_rq_pos(rq) << SECTOR_SHIFT) + cmd->done;
+}
+
+static u64 left_of(struct loop_copy_cmd *cmd)
+{
+	return blk_rq_bytes(blk_mq_rq_from_pdu(cmd)) - cmd->done;
+}
+
+/* By a worker, if there is something left to clean up. */
+static void fail(struct loop_copy_cmd *cmd, int err)
+{
+	struct request *rq = blk_mq_rq_from_pdu(cmd);
+
+	if (req_op(rq) == REQ_OP_WRITE &&
+	    loop_copy_leaves(&loop_copy_of(rq)->file, pos_of(cmd),
+			     left_of(cmd))) {
+		cmd->error = err;
+		queue(rq);
+	} else {
+		blk_mq_end_request(rq, errno_to_blk_status(err));
+	}
+}
+
 /* Submission and completion are both over: sees what is left to be done. */
 static void put_rw(struct loop_copy_cmd *cmd)
 {
@@ -76,7 +103,7 @@ static void put_rw(struct loop_copy_cmd *cmd)
 		return;
 	kfree(cmd->bvec);
 	cmd->bvec = NULL;
-	if (likely(cmd->ret == blk_rq_bytes(rq) - cmd->done)) {
+	if (likely(cmd->ret == left_of(cmd))) {
 		blk_mq_end_request(rq, BLK_STS_OK);
 		return;
 	}
@@ -92,8 +119,7 @@ static void put_rw(struct loop_copy_cmd *cmd)
 		queue(rq);
 	} else {
 		/* Nothing at all is the end of a file that has shrunk. */
-		blk_mq_end_request(rq, cmd->ret ? errno_to_blk_status(cmd->ret) :
-						  BLK_STS_IOERR);
+		fail(cmd, cmd->ret ?: -EIO);
 	}
 }
 
@@ -167,7 +193,7 @@ static void fill_iocb(struct loop_copy *lc, struct request *rq, int flags)
 
 	cmd->iocb = (struct kiocb) {
 		.ki_filp = lc->file.data,
-		.ki_pos = ((loff_t)blk_rq_pos(rq) << SECTOR_SHIFT) + cmd->done,
+		.ki_pos = pos_of(cmd),
 		.ki_flags = flags,
 		.ki_ioprio = req_get_ioprio(rq),
 	};
@@ -225,11 +251,35 @@ bool loop_copy_rw_inline(struct loop_copy *lc, struct request *rq)
 	current->bio_list = NULL;
 	plug = compat_take_plug();
 	ret = issue(rq, &iter);
+	/* What is not past the page cache has to be settled. */
+	if (ret > 0 && req_op(rq) == REQ_OP_WRITE &&
+	    loop_copy_is_cached(&lc->file, pos_of(cmd), ret))
+		ret = -EAGAIN;
 	current->plug = plug;
 	current->bio_list = bios;
 	memalloc_noio_restore(noio);
 	issued(rq, ret);
 	return true;
+}
+
+static ssize_t write_settled(struct loop_copy *lc, struct request *rq,
+			     struct iov_iter *iter)
+{
+	struct loop_copy_cmd *cmd = blk_mq_rq_to_pdu(rq);
+	errseq_t since = loop_copy_mark(&lc->file);
+	loff_t pos = cmd->iocb.ki_pos;
+	u64 len = left_of(cmd);
+	ssize_t ret;
+	int err;
+
+	kiocb_start_write(&cmd->iocb);
+	cmd->write_begun = true;
+	ret = issue(rq, iter);
+	/* What is queued may be over, and is past the page cache. */
+	if (ret == -EIOCBQUEUED)
+		return ret;
+	err = loop_copy_settle(&lc->file, pos, len, since);
+	return ret < 0 ? ret : err ?: ret;
 }
 
 /**
@@ -242,11 +292,13 @@ bool loop_copy_rw_inline(struct loop_copy *lc, struct request *rq)
 void loop_copy_rw(struct loop_copy *lc, struct request *rq)
 {
 	struct loop_copy_cmd *cmd = blk_mq_rq_to_pdu(rq);
-	unsigned int lost = loop_copy_lost(&lc->file);
 	struct iov_iter iter;
-	loff_t pos;
-	ssize_t ret;
 
+	if (cmd->error) {
+		loop_copy_put_back(&lc->file, pos_of(cmd), left_of(cmd));
+		blk_mq_end_request(rq, errno_to_blk_status(cmd->error));
+		return;
+	}
 	fill_iocb(lc, rq, lc->file.direct && !cmd->buffered ? IOCB_DIRECT : 0);
 	if (cmd->buffered)
 		cmd->iocb.ki_filp = lc->file.meta;
@@ -254,13 +306,6 @@ void loop_copy_rw(struct loop_copy *lc, struct request *rq)
 		blk_mq_end_request(rq, BLK_STS_IOERR);
 		return;
 	}
-	if (req_op(rq) == REQ_OP_WRITE) {
-		kiocb_start_write(&cmd->iocb);
-		cmd->write_begun = true;
-	}
-	pos = cmd->iocb.ki_pos;
-	ret = issue(rq, &iter);
-	ret = loop_copy_settle(&lc->file, req_op(rq) == REQ_OP_WRITE, pos,
-			       blk_rq_bytes(rq) - cmd->done, lost, ret);
-	issued(rq, ret);
+	issued(rq, req_op(rq) == REQ_OP_WRITE ? write_settled(lc, rq, &iter) :
+						issue(rq, &iter));
 }

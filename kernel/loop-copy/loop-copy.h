@@ -8,6 +8,8 @@
  *   disk.c     a disk: making, removing, its attributes
  *   file.c     the file below: opening, what it can do, its size
  *   io.c       reads and writes: at once where that does not block
+ *   put_back.c what a write leaves behind in XFS that fails
+ *   settle.c   what goes through the page cache nevertheless
  *   work.c     what may block: flush, discard, zeroes; whose turn it is
  *
  * Lock order, outermost first:
@@ -16,14 +18,19 @@
  *   gendisk.open_mutex     the block layer's; protects .gone
  *   loop_copy_files_lock   which files are attached (file.c); a leaf
  *
- * Requests take no lock of ours. They go through the file system below, as any
- * program's I/O on the file does.
+ * Requests go through the file system below, as any program's I/O on the file
+ * does, and take no lock of ours outside of that; a worker that has to write and
+ * drop pages then takes:
+ *
+ *   loop_copy_file.settling   (settle.c)
+ *   the file system's for writing pages
  */
 #ifndef LOOP_COPY_H
 #define LOOP_COPY_H
 
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <linux/errseq.h>
 #include <linux/fs.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
@@ -49,9 +56,7 @@ struct loop_copy_buf;
  * @written: there were writes since the time stamp was set
  * @node: list of all, under loop_copy_files_lock
  * @gfp: of its page cache before it was attached for the first time
- * @settling: protects @lost and @lost_error
- * @lost: how often something in the page cache could not be written
- * @lost_error: why not, the last time
+ * @settling: one at a time writes and drops pages
  */
 struct loop_copy_file {
 	struct list_head node;
@@ -62,9 +67,7 @@ struct loop_copy_file {
 	bool shares;
 	bool written;
 	gfp_t gfp;
-	struct mutex settling; /* lost, lost_error */
-	unsigned int lost;
-	int lost_error;
+	struct mutex settling; /* writing and dropping pages */
 };
 
 /**
@@ -105,6 +108,7 @@ struct loop_copy {
  * @refs: submission and completion of the I/O
  * @ret: what it has returned
  * @done: bytes of the request that are done
+ * @error: what it ends with when a worker has put back what it left
  * @buffered: direct I/O is not possible for it
  * @write_begun: holds the file system's freeze protection
  */
@@ -115,6 +119,7 @@ struct loop_copy_cmd {
 	atomic_t refs;
 	long ret;
 	u32 done;
+	int error;
 	bool buffered;
 	bool write_begun;
 };
@@ -137,11 +142,13 @@ static inline loff_t loop_copy_file_size(const struct loop_copy_file *f)
 }
 
 /* settle.c */
-unsigned int loop_copy_lost(struct loop_copy_file *f);
-ssize_t loop_copy_settle(struct loop_copy_file *f, bool write, loff_t pos,
-			 u64 len, unsigned int lost, ssize_t ret);
+errseq_t loop_copy_mark(struct loop_copy_file *f);
+bool loop_copy_is_cached(const struct loop_copy_file *f, loff_t pos, u64 len);
+int loop_copy_settle(struct loop_copy_file *f, loff_t pos, u64 len,
+		     errseq_t since);
 
 /* put_back.c */
+bool loop_copy_leaves(const struct loop_copy_file *f, loff_t pos, u64 len);
 void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len);
 
 /* disk.c */

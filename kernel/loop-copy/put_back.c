@@ -5,13 +5,17 @@
  * been written and do not belong to the file. A later write to a part of such a
  * block, if there is a hole in the file, takes the rest from there instead of
  * zeros. Writing what the file holds, one block at a time, uses them up; where
- * there is none it fails again.
+ * there is none and no room, it fails again. A hole is filled if there is room,
+ * as the write would have done.
  *
  * Other writes to the same sectors that are under way may be undone by that, as
- * if they had been before the one that failed. Takes no locks.
+ * if they had been before the one that failed. Takes no locks; nobody may hold
+ * the file system's freeze protection.
  */
 #include <linux/bvec.h>
+#include <linux/magic.h>
 #include <linux/mm.h>
+#include <linux/sched.h>
 #include <linux/uio.h>
 
 #include "loop-copy.h"
@@ -37,27 +41,54 @@ static ssize_t rw_block(struct file *file, bool write, struct page *page,
 	return ret;
 }
 
+/* What is broken below would only take its time to say so once more. */
+static bool goes_on(ssize_t ret, unsigned int block)
+{
+	return ret == block || ret == -ENOSPC || ret == -EDQUOT;
+}
+
+/**
+ * loop_copy_leaves() - whether a write that fails may leave something behind
+ * @f: the file
+ * @pos: where, in bytes
+ * @len: how much
+ *
+ * Return: true if loop_copy_put_back() is called for. Only whole blocks are
+ * written directly.
+ */
+bool loop_copy_leaves(const struct loop_copy_file *f, loff_t pos, u64 len)
+{
+	struct inode *inode = file_inode(f->data);
+
+	return f->direct && f->shares && len &&
+	       inode->i_sb->s_magic == XFS_SUPER_MAGIC &&
+	       !((pos | len) & (i_blocksize(inode) - 1));
+}
+
 /**
  * loop_copy_put_back() - clean up after a direct write that has failed
  * @f: the file
  * @pos: where, in bytes
  * @len: how much
  *
- * Only whole blocks are written directly. Context: a worker.
+ * Context: a worker.
  */
 void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len)
 {
 	unsigned int block = i_blocksize(file_inode(f->data));
+	ssize_t ret = block;
 	struct page *page;
 	loff_t at;
 
-	if (!f->direct || !f->shares || (pos | len) & (block - 1))
-		return;
 	page = alloc_pages(GFP_NOIO | __GFP_NOWARN, get_order(block));
 	if (!page)
 		return;
-	for (at = pos; at < pos + len; at += block)
-		if (rw_block(f->data, false, page, at, block) == block)
-			rw_block(f->data, true, page, at, block);
+	for (at = pos; at < pos + len && goes_on(ret, block); at += block) {
+		ret = rw_block(f->data, false, page, at, block);
+		if (ret != block)
+			break;
+		ret = rw_block(f->data, true, page, at, block);
+		cond_resched();
+	}
 	__free_pages(page, get_order(block));
 }

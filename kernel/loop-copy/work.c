@@ -12,26 +12,20 @@
 
 static int flush(struct loop_copy *lc)
 {
-	unsigned int lost = loop_copy_lost(&lc->file);
-	int err;
-
 	loop_copy_file_touch(&lc->file);
-	err = vfs_fsync_range(lc->file.meta, 0, LLONG_MAX, 1);
-	return err ? loop_copy_settle(&lc->file, false, 0, LLONG_MAX, lost,
-				      err) : 0;
+	return vfs_fsync_range(lc->file.meta, 0, LLONG_MAX, 1);
 }
 
 static int allocate(struct loop_copy *lc, struct request *rq, int mode)
 {
 	loff_t pos = (loff_t)blk_rq_pos(rq) << SECTOR_SHIFT;
-	unsigned int lost = loop_copy_lost(&lc->file);
+	errseq_t since = loop_copy_mark(&lc->file);
 	unsigned int len = blk_rq_bytes(rq);
 	int err;
 
 	err = vfs_fallocate(lc->file.meta, mode | FALLOC_FL_KEEP_SIZE, pos, len);
-	if (err == -EOPNOTSUPP)
-		return err;
-	return loop_copy_settle(&lc->file, true, pos, len, lost, err);
+	/* Parts of blocks are written. */
+	return err ?: loop_copy_settle(&lc->file, pos, len, since);
 }
 
 static int write_zeroes(struct loop_copy *lc, struct request *rq)
