@@ -114,7 +114,7 @@ static ssize_t rw_file(struct copier *c, struct file *file, bool write,
 		       loff_t pos, size_t len)
 {
 	struct loop_copy_file *f = write ? &c->dst->file : &c->src->file;
-	errseq_t since = loop_copy_mark(f);
+	errseq_t since = write ? loop_copy_mark(f) : 0;
 	struct iov_iter iter;
 	struct kiocb iocb;
 	ssize_t ret;

@@ -107,7 +107,7 @@ static struct loop_copy_file *find_twin(const struct loop_copy_file *f)
 
 	lockdep_assert_held(&loop_copy_files_lock);
 	list_for_each_entry(other, &loop_copy_files, node)
-		if (other != f && other->data->f_mapping == f->data->f_mapping)
+		if (other != f && loop_copy_inode(other) == loop_copy_inode(f))
 			return other;
 	return NULL;
 }
@@ -115,7 +115,7 @@ static struct loop_copy_file *find_twin(const struct loop_copy_file *f)
 /* Memory for the page cache must not be got by writing to us. */
 static void restrict_memory(struct loop_copy_file *f)
 {
-	struct address_space *mapping = f->data->f_mapping;
+	struct address_space *mapping = loop_copy_inode(f)->i_mapping;
 	struct loop_copy_file *twin;
 
 	spin_lock(&loop_copy_files_lock);
@@ -131,7 +131,7 @@ static void allow_memory(struct loop_copy_file *f)
 	spin_lock(&loop_copy_files_lock);
 	list_del(&f->node);
 	if (!find_twin(f))
-		mapping_set_gfp_mask(f->data->f_mapping, f->gfp);
+		mapping_set_gfp_mask(loop_copy_inode(f)->i_mapping, f->gfp);
 	spin_unlock(&loop_copy_files_lock);
 }
 

@@ -232,11 +232,14 @@ bool loop_copy_rw_inline(struct loop_copy *lc, struct request *rq)
 	struct bio_list *bios = current->bio_list;
 	struct blk_plug *plug;
 	struct iov_iter iter;
+	errseq_t since = 0;
 	unsigned int noio;
 	ssize_t ret;
 
 	if (!may_inline(lc, rq))
 		return false;
+	if (req_op(rq) == REQ_OP_WRITE)
+		since = loop_copy_mark(&lc->file);
 	fill_iocb(lc, rq, IOCB_DIRECT | IOCB_NOWAIT);
 	if (req_op(rq) == REQ_OP_WRITE && !begin_write(cmd))
 		return false;
@@ -251,9 +254,9 @@ bool loop_copy_rw_inline(struct loop_copy *lc, struct request *rq)
 	current->bio_list = NULL;
 	plug = compat_take_plug();
 	ret = issue(rq, &iter);
-	/* What is not past the page cache has to be settled. */
+	/* A worker settles it. */
 	if (ret > 0 && req_op(rq) == REQ_OP_WRITE &&
-	    loop_copy_is_cached(&lc->file, pos_of(cmd), ret))
+	    !loop_copy_is_settled(&lc->file, pos_of(cmd), ret, since))
 		ret = -EAGAIN;
 	current->plug = plug;
 	current->bio_list = bios;

@@ -141,9 +141,16 @@ static inline loff_t loop_copy_file_size(const struct loop_copy_file *f)
 	return i_size_read(file_inode(f->meta));
 }
 
+/* Whose pages they are: overlayfs passes reads and writes on. */
+static inline struct inode *loop_copy_inode(const struct loop_copy_file *f)
+{
+	return d_real_inode(file_dentry(f->data));
+}
+
 /* settle.c */
 errseq_t loop_copy_mark(struct loop_copy_file *f);
-bool loop_copy_is_cached(const struct loop_copy_file *f, loff_t pos, u64 len);
+bool loop_copy_is_settled(struct loop_copy_file *f, loff_t pos, u64 len,
+			  errseq_t since);
 int loop_copy_settle(struct loop_copy_file *f, loff_t pos, u64 len,
 		     errseq_t since);
 

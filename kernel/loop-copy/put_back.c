@@ -41,6 +41,18 @@ static ssize_t rw_block(struct file *file, bool write, struct page *page,
 	return ret;
 }
 
+/*
+ * The first may be told of an error of somebody else's, in what it finds in the
+ * page cache.
+ */
+static ssize_t rw_block_twice(struct file *file, bool write, struct page *page,
+			      loff_t pos, unsigned int block)
+{
+	ssize_t ret = rw_block(file, write, page, pos, block);
+
+	return ret < 0 ? rw_block(file, write, page, pos, block) : ret;
+}
+
 /* What is broken below would only take its time to say so once more. */
 static bool goes_on(ssize_t ret, unsigned int block)
 {
@@ -58,7 +70,7 @@ static bool goes_on(ssize_t ret, unsigned int block)
  */
 bool loop_copy_leaves(const struct loop_copy_file *f, loff_t pos, u64 len)
 {
-	struct inode *inode = file_inode(f->data);
+	struct inode *inode = loop_copy_inode(f);
 
 	return f->direct && f->shares && len &&
 	       inode->i_sb->s_magic == XFS_SUPER_MAGIC &&
@@ -75,7 +87,7 @@ bool loop_copy_leaves(const struct loop_copy_file *f, loff_t pos, u64 len)
  */
 void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len)
 {
-	unsigned int block = i_blocksize(file_inode(f->data));
+	unsigned int block = i_blocksize(loop_copy_inode(f));
 	ssize_t ret = block;
 	struct page *page;
 	loff_t at;
@@ -84,11 +96,13 @@ void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len)
 	if (!page)
 		return;
 	for (at = pos; at < pos + len && goes_on(ret, block); at += block) {
-		ret = rw_block(f->data, false, page, at, block);
+		ret = rw_block_twice(f->data, false, page, at, block);
 		if (ret != block)
 			break;
-		ret = rw_block(f->data, true, page, at, block);
+		ret = rw_block_twice(f->data, true, page, at, block);
 		cond_resched();
 	}
 	__free_pages(page, get_order(block));
+	/* Should direct I/O not have been possible after all. */
+	loop_copy_settle(f, pos, len, loop_copy_mark(f));
 }

@@ -15,15 +15,17 @@
  * for one of them is meant.
  *
  * Locks: loop_copy_file.settling, in workers; below it what writing pages takes.
- * XFS tells of an error when it has let go of the page: a second one who waits
- * for the page must not look before that.
+ * XFS counts an error when it has let go of the page, and a second one who waits
+ * for the page must not look before that. Whoever else writes pages, as the
+ * kernel's flusher, does not take the lock; what is lost in that moment only the
+ * next flush tells.
  */
 #include <linux/pagemap.h>
 
 #include "loop-copy.h"
 
 /**
- * loop_copy_mark() - what loop_copy_settle() counts errors from
+ * loop_copy_mark() - what errors are counted from
  * @f: the file
  *
  * Return: to be asked for before the file system is called.
@@ -33,24 +35,41 @@ errseq_t loop_copy_mark(struct loop_copy_file *f)
 	errseq_t since = 0;
 
 	/* Marks the last one as seen, so that the next is another. */
-	errseq_check_and_advance(&f->data->f_mapping->wb_err, &since);
+	if (f->direct)
+		errseq_check_and_advance(&loop_copy_inode(f)->i_mapping->wb_err,
+					 &since);
 	return since;
 }
 
+static bool is_cached(struct address_space *mapping, loff_t pos, u64 len)
+{
+	return mapping->nrpages &&
+	       filemap_range_has_page(mapping, pos, pos + len - 1);
+}
+
+/* Errors are counted before pages go: that there are none has to be seen first. */
+static int lost(struct address_space *mapping, errseq_t since)
+{
+	smp_rmb();
+	return errseq_check(&mapping->wb_err, since);
+}
+
 /**
- * loop_copy_is_cached() - whether direct I/O has left something in the page cache
+ * loop_copy_is_settled() - whether what was written has gone past the page cache
  * @f: the file
  * @pos: where, in bytes
  * @len: how much
+ * @since: of loop_copy_mark()
  *
- * Return: true if there are pages of that range.
+ * Return: true if nothing is left to be done, or cannot be.
  */
-bool loop_copy_is_cached(const struct loop_copy_file *f, loff_t pos, u64 len)
+bool loop_copy_is_settled(struct loop_copy_file *f, loff_t pos, u64 len,
+			  errseq_t since)
 {
-	struct address_space *mapping = f->data->f_mapping;
+	struct address_space *mapping = loop_copy_inode(f)->i_mapping;
 
-	return f->direct && mapping->nrpages &&
-	       filemap_range_has_page(mapping, pos, pos + len - 1);
+	return !f->direct ||
+	       (!is_cached(mapping, pos, len) && !lost(mapping, since));
 }
 
 /**
@@ -65,19 +84,19 @@ bool loop_copy_is_cached(const struct loop_copy_file *f, loff_t pos, u64 len)
 int loop_copy_settle(struct loop_copy_file *f, loff_t pos, u64 len,
 		     errseq_t since)
 {
-	struct address_space *mapping = f->data->f_mapping;
+	struct address_space *mapping = loop_copy_inode(f)->i_mapping;
 	int err = 0;
 
 	if (!f->direct)
 		return 0;
-	if (loop_copy_is_cached(f, pos, len)) {
+	if (is_cached(mapping, pos, len)) {
 		mutex_lock(&f->settling);
-		err = filemap_write_and_wait_range(mapping, pos, pos + len - 1);
+		err = filemap_fdatawrite_range(mapping, pos, pos + len - 1);
+		/* What it returns may be from before. */
+		filemap_fdatawait_range(mapping, pos, pos + len - 1);
 		invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT,
 					      (pos + len - 1) >> PAGE_SHIFT);
 		mutex_unlock(&f->settling);
 	}
-	/* Errors are counted before pages go: see that there are none first. */
-	smp_rmb();
-	return err ?: errseq_check(&mapping->wb_err, since);
+	return err ?: lost(mapping, since);
 }
