@@ -47,9 +47,10 @@ static bool is_cached(struct address_space *mapping, loff_t pos, u64 len)
 	       filemap_range_has_page(mapping, pos, pos + len - 1);
 }
 
-/* Errors are counted before pages go: that there are none has to be seen first. */
+/* For when there are no pages any more. */
 static int lost(struct address_space *mapping, errseq_t since)
 {
+	/* Errors are counted before pages go, under a lock of the page cache. */
 	smp_rmb();
 	return errseq_check(&mapping->wb_err, since);
 }
