@@ -126,16 +126,11 @@ void BlockWorkload::write(Kind kind, Range range, test::AlignedBuffer &buffer)
     const auto data = buffer.span(0, range.length);
     test::fill_pattern(data, {options_.seed, 0, op, range.offset / test::sector_size});
     const iovec vector{data.data(), data.size()};
-    {
-        std::shared_lock<std::shared_mutex> flushing;
-        if (kind == Kind::fua_write)
-            flushing = recorder_.flushing();
-        const ssize_t n = ::pwritev2(target_.fd(true), &vector, 1, static_cast<off_t>(range.offset),
-                                     kind == Kind::fua_write ? RWF_DSYNC : 0);
-        if (n != static_cast<ssize_t>(range.length))
-            test::throw_errno(fmt::format("write {} bytes at {} of {}", range.length, range.offset, options_.device),
-                              n < 0 ? errno : EIO);
-    }
+    const ssize_t n = ::pwritev2(target_.fd(true), &vector, 1, static_cast<off_t>(range.offset),
+                                 kind == Kind::fua_write ? RWF_DSYNC : 0);
+    if (n != static_cast<ssize_t>(range.length))
+        test::throw_errno(fmt::format("write {} bytes at {} of {}", range.length, range.offset, options_.device),
+                          n < 0 ? errno : EIO);
     recorder_.complete(op);
     if (kind == Kind::fua_write)
         recorder_.mark_op(op);
@@ -172,13 +167,9 @@ void BlockWorkload::erase(Kind kind, Range range, bool punch)
 
 void BlockWorkload::flush()
 {
-    Recorder::Flush flush{};
-    {
-        const auto flushing = recorder_.flushing();
-        flush = recorder_.begin_flush();
-        if (const int error = target_.flush())
-            test::throw_errno("flush " + options_.device, error);
-    }
+    const Recorder::Flush flush = recorder_.begin_flush();
+    if (const int error = target_.flush())
+        test::throw_errno("flush " + options_.device, error);
     recorder_.mark_flush(flush.number);
     const std::lock_guard lock(flushed_mutex_);
     flushed_below_ = std::max(flushed_below_, flush.first_uncovered);

@@ -44,7 +44,7 @@ Recorder::Flush Recorder::begin_flush()
 // too much by a hair and never too little.
 void Recorder::mark(Event event)
 {
-    const std::unique_lock quiet(flushing_);
+    const std::lock_guard lock(marking_);
     event.mark = next_mark_++;
     send_message(log_device_, "mark " + mark_text(event.mark));
     record(std::move(event));

@@ -5,7 +5,6 @@
 
 #include <mutex>
 #include <set>
-#include <shared_mutex>
 #include <string>
 
 namespace liveblk::crash {
@@ -15,10 +14,6 @@ class Recorder {
 public:
     // log_device: name of the dm-log-writes device.
     Recorder(std::string log_device, std::uint64_t seed, std::uint64_t size, std::uint64_t cluster_size);
-
-    // Ops that may make the image flush hold this while they run. dm-log-writes logs what a flush covers only when
-    // that flush ends, so that with two at once a mark behind the faster one could come before data it covers.
-    std::shared_lock<std::shared_mutex> flushing() { return std::shared_lock(flushing_); }
 
     std::uint64_t issue(Event::Kind kind, std::uint64_t offset, std::uint64_t length);
     void complete(std::uint64_t op);
@@ -30,7 +25,6 @@ public:
     };
     Flush begin_flush();
 
-    // These wait until nobody holds flushing().
     void mark_flush(std::uint64_t flush);
     void mark_op(std::uint64_t op);
     void mark_snapshot(const std::string &name);
@@ -47,7 +41,7 @@ private:
 
     std::string log_device_;
     std::mutex mutex_;
-    std::shared_mutex flushing_;
+    std::mutex marking_; // marks are in the log in the order of their numbers
     History history_;
     std::set<std::uint64_t> in_flight_;
     std::uint64_t next_op_ = 1;

@@ -6,6 +6,12 @@ crash_bin=$LIVEBLK_BUILD/bin
 crash_dir=/run/crash
 crash_seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
 crash_tried=0
+# The disk that the workload or the image is on.
+crash_store=/dev/mapper/crash-store
+# Some flushes below the log take a random time, up to so many milliseconds; above it there is one at a time, or the
+# same happens there.
+crash_flush_late=0
+crash_flush_in_turn=1
 # A full campaign does everything so often, each time with another seed.
 crash_times=1
 [ "${LIVEBLK_FULL:-0}" != 1 ] || crash_times=${LIVEBLK_CRASH_TIMES:-2}
@@ -16,6 +22,7 @@ export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.cpu.hwcaps=-ERMS,-FSRM}
 crash_disks() {
 	mkdir -p "$crash_dir"
 	modprobe dm-log-writes || lb_fail "dm-log-writes cannot be loaded"
+	[ -e /sys/module/dm_flush_order ] || lb_insmod tests/dm-flush-order
 	crash_mib=$1
 	crash_disk=$(lb_ramdisk "$1")
 	crash_log=$(lb_ramdisk 768)
@@ -35,17 +42,32 @@ crash_log_start() {
 	blockdev --flushbufs "$crash_disk"
 	dd if="$crash_disk" of="$crash_dir/base" bs=1M iflag=direct conv=sparse status=none
 	truncate -s "${crash_mib}M" "$crash_dir/base"
-	dmsetup create crash-log --table "0 $(blockdev --getsz "$crash_disk") log-writes $crash_disk $crash_log"
-	dmsetup mknodes crash-log
+	local sectors below=$crash_disk order
+	sectors=$(blockdev --getsz "$crash_disk")
+	if [ "$crash_flush_late" -gt 0 ]; then
+		crash_layer crash-late "0 $sectors flush-order $crash_disk late $crash_flush_late"
+		below=/dev/mapper/crash-late
+	fi
+	crash_layer crash-log "0 $sectors log-writes $below $crash_log"
+	order=in_turn
+	[ "$crash_flush_in_turn" = 1 ] || order="late $crash_flush_late"
+	crash_layer crash-store "0 $sectors flush-order /dev/mapper/crash-log $order"
+}
+
+crash_layer() { # NAME TABLE
+	dmsetup create "$1" --table "$2"
+	dmsetup mknodes "$1"
 }
 
 crash_log_stop() {
 	local status
+	dmsetup remove crash-store
 	status=$(dmsetup status crash-log)
 	[[ $status != *logging_disabled* ]] || lb_fail "the log is full"
 	# Entries, and the highest sector of the log in use.
 	crash_log_mib=$((${status##* } / 2048 + 2))
 	dmsetup remove crash-log
+	[ "$crash_flush_late" = 0 ] || dmsetup remove crash-late
 }
 
 # crash_write [ARGUMENT...]: the workload.
@@ -79,28 +101,40 @@ crash_keep() { # DIRECTORY
 
 # crash_scenario NAME POINTS SIZE CREATE-OPTIONS [WORKLOAD-ARGUMENT...]: random writes to an image on a block device.
 crash_scenario() {
-	local points=$2 size=$3 options=$4
+	local name=$1 points=$2
+	shift 2
+	crash_record "$name" "$@"
+	crash_replay "$points" --attach crash-again
+}
+
+crash_record() { # NAME SIZE CREATE-OPTIONS [WORKLOAD-ARGUMENT...]
+	local size=$2 options=$3
 	crash_name=$1
-	shift 4
+	shift 3
 	lb_step "$crash_name: $size ${options:-defaults} $*"
 	crash_poison 0
 	qemu-img create -q -f qcow2 ${options:+-o "$options"} "$crash_disk" "$size"
-	crash_image "$points" "$@"
+	crash_record_image "$@"
 }
 
 # crash_image POINTS [WORKLOAD-ARGUMENT...]: the same with the image that is on the disk. The points here are attached
 # through the module too; many more are replayed on the host, where that is faster: tests/crash/replay-on-host.
 crash_image() {
-	local points=$1 cluster
+	local points=$1
 	shift
+	crash_record_image "$@"
+	crash_replay "$points" --attach crash-again
+}
+
+crash_record_image() { # [WORKLOAD-ARGUMENT...]
+	local cluster
 	cluster=$(qemu-img info --output=json -f qcow2 "$crash_disk" | jq '."cluster-size"')
 	crash_log_start
-	lb_attach crash-dev /dev/mapper/crash-log
+	lb_attach crash-dev "$crash_store"
 	crash_write block /dev/mapper/crash-dev --cluster-size "$cluster" "$@"
 	lb_detach crash-dev
 	crash_log_stop
 	crash_keep "$LIVEBLK_RESULTS/replay/$crash_seed-$crash_name"
-	crash_replay "$points" --attach crash-again
 }
 
 # crash_rounds FUNCTION: what a test consists of.
@@ -113,5 +147,6 @@ crash_rounds() {
 }
 
 crash_total() {
+	rmmod dm-flush-order || lb_fail "dm-flush-order cannot be unloaded"
 	echo "crash points: $crash_tried tried, 0 corrupt"
 }

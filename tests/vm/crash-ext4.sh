@@ -18,7 +18,7 @@ ext4_scenario() {
 	mkfs.ext4 -q -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 /dev/mapper/crash-dev
 	lb_detach crash-dev
 	crash_log_start
-	lb_attach crash-dev /dev/mapper/crash-log
+	lb_attach crash-dev "$crash_store"
 	mkdir -p /run/crash/guest
 	mount -o discard /dev/mapper/crash-dev /run/crash/guest
 	crash_write files /run/crash/guest --files 60

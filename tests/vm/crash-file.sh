@@ -22,7 +22,7 @@ file_scenario() {
 	lb_image "$lower/image" 8M cluster_size=16K
 	umount "$lower"
 	crash_log_start
-	mount -t "$fs" /dev/mapper/crash-log "$lower"
+	mount -t "$fs" "$crash_store" "$lower"
 	lb_attach crash-dev "$lower/image"
 	crash_write block /dev/mapper/crash-dev --cluster-size 16384 --ops 150
 	lb_detach crash-dev

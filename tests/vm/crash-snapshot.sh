@@ -10,9 +10,9 @@ set -eu -o pipefail
 . tests/crash/scenario.sh
 
 run_all() {
-	crash_scenario snapshots-64k 6 8M '' --ops 240 --snapshots 2 --dm-name crash-dev --image /dev/mapper/crash-log
+	crash_scenario snapshots-64k 6 8M '' --ops 240 --snapshots 2 --dm-name crash-dev --image "$crash_store"
 	crash_scenario snapshots-4k 6 8M cluster_size=4K --ops 180 --snapshots 2 --dm-name crash-dev \
-		--image /dev/mapper/crash-log
+		--image "$crash_store"
 }
 
 lb_load
