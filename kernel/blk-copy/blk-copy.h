@@ -75,8 +75,8 @@ enum blk_copy_state { BLK_COPY_IDLE, BLK_COPY_ACTIVE, BLK_COPY_PAUSED };
  * @ops: its driver
  * @limits: of its driver
  * @max_bytes: what the administrator allows, at most @limits.max_bytes
- * @state: under blk_copy_providers_lock
- * @stop: pieces under way are to end: it is paused, or goes away
+ * @state: under blk_copy_providers_lock; pieces under way are to end when it is
+ *	no longer BLK_COPY_ACTIVE
  * @users: pieces under way, and those who look
  * @pieces: pieces under way, without those that go past a detour anyway; before
  *	it is asked for one
@@ -91,7 +91,6 @@ struct blk_copy_provider {
 	struct blk_copy_limits limits;
 	u64 max_bytes;
 	enum blk_copy_state state;
-	bool stop;
 	atomic_t users;
 	atomic_t pieces;
 	atomic64_t offloaded;

@@ -87,18 +87,17 @@ blk_copy_register_idle(struct gendisk *disk, const struct blk_copy_ops *ops,
 }
 EXPORT_SYMBOL_GPL(blk_copy_register_idle);
 
-static void changed(struct blk_copy_provider *p, bool stop)
+static void change(struct blk_copy_provider *p, enum blk_copy_state state)
 {
 	lockdep_assert_held(&blk_copy_providers_lock);
-	WRITE_ONCE(p->stop, stop);
+	WRITE_ONCE(p->state, state);
 	WRITE_ONCE(blk_copy_changes, blk_copy_changes + 1);
 }
 
 static void set_state(struct blk_copy_provider *p, enum blk_copy_state state)
 {
 	spin_lock(&blk_copy_providers_lock);
-	p->state = state;
-	changed(p, state == BLK_COPY_PAUSED);
+	change(p, state);
 	spin_unlock(&blk_copy_providers_lock);
 	wake_up_all(&blk_copy_providers_wait);
 }
@@ -149,7 +148,7 @@ void blk_copy_unregister(struct blk_copy_provider *p)
 {
 	spin_lock(&blk_copy_providers_lock);
 	list_del(&p->node);
-	changed(p, true);
+	change(p, BLK_COPY_IDLE);
 	spin_unlock(&blk_copy_providers_lock);
 	wake_up_all(&blk_copy_providers_wait);
 	wait_for_users(p);
@@ -301,8 +300,8 @@ void blk_copy_hold(struct blk_copy_provider *p)
  */
 bool blk_copy_stopped(const struct blk_copy_op *op)
 {
-	return READ_ONCE(op->src_provider->stop) ||
-	       READ_ONCE(op->dst_provider->stop);
+	return READ_ONCE(op->src_provider->state) != BLK_COPY_ACTIVE ||
+	       READ_ONCE(op->dst_provider->state) != BLK_COPY_ACTIVE;
 }
 
 /**

@@ -192,18 +192,19 @@ static inline void compat_disk_stable_writes(struct mapped_device *md,
 }
 
 /*
- * A file whose pages must not change while they are written (checksums). Below
- * 6.7 btrfs does not say so of itself.
+ * A file whose pages must not change while they are written (checksums), even
+ * if overlayfs passes the writes on. Below 6.7 btrfs does not say so of itself.
  */
 static inline bool compat_file_stable_writes(struct file *file)
 {
+	struct inode *inode = d_real_inode(file_dentry(file));
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
-	struct super_block *sb = file_inode(file)->i_sb;
+	struct super_block *sb = inode->i_sb;
 
 	return (sb->s_iflags & SB_I_STABLE_WRITES) ||
 	       sb->s_magic == BTRFS_SUPER_MAGIC;
 #else
-	return mapping_stable_writes(file->f_mapping);
+	return mapping_stable_writes(inode->i_mapping);
 #endif
 }
 

@@ -4,13 +4,12 @@
  * copies by itself (NFS), and read and written elsewhere, in larger parts than
  * copy_file_range would.
  *
- * Takes no locks.
+ * Locks: see settle.c.
  */
 #include <linux/bvec.h>
 #include <linux/mm.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
-#include <linux/uio.h>
 
 #include "loop-copy.h"
 
@@ -110,53 +109,54 @@ void loop_copy_free_spare(struct loop_copy *lc)
 	free_buf(lc->spare);
 }
 
-static ssize_t rw_file(struct copier *c, struct file *file, bool write,
+static ssize_t rw_once(struct copier *c, struct file *file, bool write,
 		       loff_t pos, size_t len)
 {
-	struct loop_copy_file *f = write ? &c->dst->file : &c->src->file;
-	errseq_t since = write ? loop_copy_mark(f) : 0;
-	struct iov_iter iter;
-	struct kiocb iocb;
-	ssize_t ret;
-	int err;
-
-	init_sync_kiocb(&iocb, file);
-	iocb.ki_pos = pos;
-	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, c->buf->pages,
-		      c->buf->nr, len);
-	if (!write)
-		return file->f_op->read_iter(&iocb, &iter);
-	iocb.ki_flags |= IOCB_WRITE;
-	file_start_write(file);
-	ret = file->f_op->write_iter(&iocb, &iter);
-	file_end_write(file);
-	err = loop_copy_settle(f, pos, len, since);
-	if (ret < 0 && ret != -EINVAL && loop_copy_leaves(f, pos, len))
-		loop_copy_put_back(f, pos, len);
-	return ret < 0 ? ret : err ?: ret;
+	return loop_copy_file_rw(file, write, pos, c->buf->pages, c->buf->nr,
+				 len);
 }
 
 static ssize_t rw(struct copier *c, struct loop_copy *lc, bool write,
 		  loff_t pos, size_t len)
 {
-	ssize_t ret = rw_file(c, lc->file.data, write, pos, len);
+	ssize_t ret = rw_once(c, lc->file.data, write, pos, len);
 
 	/* Not aligned as direct I/O has it here. */
 	if (ret == -EINVAL && lc->file.direct)
-		ret = rw_file(c, lc->file.meta, write, pos, len);
+		ret = rw_once(c, lc->file.meta, write, pos, len);
 	return ret;
+}
+
+/* Something has been written, and @ret returned for it. */
+static ssize_t settle(struct copier *c, loff_t pos, u64 len, errseq_t since,
+		      ssize_t ret)
+{
+	struct loop_copy_file *f = &c->dst->file;
+
+	ret = loop_copy_settle(f, pos, len, since, ret);
+	if (ret < 0 && loop_copy_leaves(f, pos, len))
+		loop_copy_put_back(f, pos, len);
+	return ret;
+}
+
+static ssize_t write_settled(struct copier *c, loff_t pos, size_t len)
+{
+	errseq_t since = loop_copy_mark(&c->dst->file);
+
+	return settle(c, pos, len, since, rw(c, c->dst, true, pos, len));
 }
 
 /* To where sharing may begin, if it ever may. */
 static u64 to_move(const struct copier *c)
 {
-	u32 block = i_blocksize(file_inode(c->dst->file.meta));
+	u32 block = loop_copy_fs_block(&c->dst->file);
 	u32 begun = dst_pos(c) & (block - 1);
+	u32 room = c->buf->nr << PAGE_SHIFT;
 
 	if (c->dst->file.shares && begun &&
 	    begun == (src_pos(c) & (block - 1)))
-		return left(c, block - begun);
-	return left(c, (u64)c->buf->nr << PAGE_SHIFT);
+		room = min(room, block - begun);
+	return left(c, room);
 }
 
 static ssize_t move(struct copier *c)
@@ -171,7 +171,7 @@ static ssize_t move(struct copier *c)
 		return ret;
 	/* What there is of a file that has shrunk. */
 	ret = rounddown(ret, block);
-	return ret ? rw(c, c->dst, true, dst_pos(c), ret) : 0;
+	return ret ? write_settled(c, dst_pos(c), ret) : 0;
 }
 
 static ssize_t share(struct copier *c)
@@ -184,19 +184,26 @@ static ssize_t share(struct copier *c)
 				    REMAP_FILE_CAN_SHORTEN);
 }
 
-static ssize_t hand_down(struct copier *c)
-{
-	if (!c->dst->file.data->f_op->copy_file_range)
-		return -EOPNOTSUPP;
-	return vfs_copy_file_range(c->src->file.data, src_pos(c),
-				   c->dst->file.data, dst_pos(c),
-				   left(c, COPIED_CHUNK), 0);
-}
-
 /* Not this way; whether another one goes is to be seen. */
 static bool not_so(ssize_t ret)
 {
 	return !ret || ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EXDEV;
+}
+
+/* Overlayfs does so as well, and may then read and write. */
+static ssize_t hand_down(struct copier *c)
+{
+	u64 len = left(c, COPIED_CHUNK);
+	loff_t pos = dst_pos(c);
+	errseq_t since;
+	ssize_t ret;
+
+	if (!c->dst->file.data->f_op->copy_file_range)
+		return -EOPNOTSUPP;
+	since = loop_copy_mark(&c->dst->file);
+	ret = vfs_copy_file_range(c->src->file.data, src_pos(c),
+				  c->dst->file.data, pos, len, 0);
+	return not_so(ret) ? ret : settle(c, pos, len, since, ret);
 }
 
 static ssize_t copy_chunk(struct copier *c)

@@ -224,8 +224,8 @@ static int check_block(struct loop_copy *lc, u32 *block)
 
 static int alloc_disk(struct loop_copy *lc, u32 block)
 {
-	struct inode *inode = file_inode(lc->file.meta);
-	u32 fs_block = max(block, min_t(u32, i_blocksize(inode), PAGE_SIZE));
+	u32 fs_block = max(block, min_t(u32, loop_copy_fs_block(&lc->file),
+					PAGE_SIZE));
 	bool punches = lc->file.meta->f_op->fallocate;
 	struct compat_limits lim = {
 		.logical = block,
@@ -266,7 +266,7 @@ static int init_tags(struct loop_copy *lc)
 
 static int add_provider(struct loop_copy *lc, u32 block)
 {
-	u32 fs_block = i_blocksize(file_inode(lc->file.meta));
+	u32 fs_block = loop_copy_fs_block(&lc->file);
 	struct blk_copy_limits lim = {
 		.max_bytes = lc->file.shares ? LOOP_COPY_MAX_SHARED :
 					       LOOP_COPY_MAX_MOVED,

@@ -8,8 +8,10 @@
 #include <linux/file.h>
 #include <linux/magic.h>
 #include <linux/pagemap.h>
+#include <linux/slab.h>
 #include <linux/stat.h>
 #include <linux/swap.h>
+#include <linux/uio.h>
 
 #include "loop-copy.h"
 
@@ -100,46 +102,75 @@ static bool shares(struct file *file)
 	       !vfs_clone_file_range(file, end, file, end, 0, 0);
 }
 
-/* Another disk of the same file. */
-static struct loop_copy_file *find_twin(const struct loop_copy_file *f)
+static struct loop_copy_pages *find_pages(struct address_space *mapping)
 {
-	struct loop_copy_file *other;
+	struct loop_copy_pages *pages;
 
 	lockdep_assert_held(&loop_copy_files_lock);
-	list_for_each_entry(other, &loop_copy_files, node)
-		if (other != f && loop_copy_inode(other) == loop_copy_inode(f))
-			return other;
+	list_for_each_entry(pages, &loop_copy_files, node)
+		if (pages->mapping == mapping)
+			return pages;
 	return NULL;
 }
 
 /* Memory for the page cache must not be got by writing to us. */
-static void restrict_memory(struct loop_copy_file *f)
+static void take_over(struct loop_copy_pages *pages,
+		      struct address_space *mapping)
 {
-	struct address_space *mapping = loop_copy_inode(f)->i_mapping;
-	struct loop_copy_file *twin;
-
-	spin_lock(&loop_copy_files_lock);
-	twin = find_twin(f);
-	f->gfp = twin ? twin->gfp : mapping_gfp_mask(mapping);
-	mapping_set_gfp_mask(mapping, f->gfp & ~(__GFP_IO | __GFP_FS));
-	list_add(&f->node, &loop_copy_files);
-	spin_unlock(&loop_copy_files_lock);
+	lockdep_assert_held(&loop_copy_files_lock);
+	mutex_init(&pages->settling);
+	pages->mapping = mapping;
+	pages->gfp = mapping_gfp_mask(mapping);
+	mapping_set_gfp_mask(mapping, pages->gfp & ~(__GFP_IO | __GFP_FS));
+	list_add(&pages->node, &loop_copy_files);
 }
 
-static void allow_memory(struct loop_copy_file *f)
+static struct loop_copy_pages *get_pages(struct address_space *mapping)
 {
+	struct loop_copy_pages *new = kzalloc(sizeof(*new), GFP_KERNEL);
+	struct loop_copy_pages *pages;
+
+	if (!new)
+		return NULL;
 	spin_lock(&loop_copy_files_lock);
-	list_del(&f->node);
-	if (!find_twin(f))
-		mapping_set_gfp_mask(loop_copy_inode(f)->i_mapping, f->gfp);
+	pages = find_pages(mapping);
+	if (!pages) {
+		take_over(new, mapping);
+		swap(pages, new);
+	}
+	pages->disks++;
 	spin_unlock(&loop_copy_files_lock);
+	kfree(new);
+	return pages;
 }
 
-static void learn(struct loop_copy_file *f)
+static void put_pages(struct loop_copy_pages *pages)
 {
+	spin_lock(&loop_copy_files_lock);
+	if (--pages->disks) {
+		pages = NULL;
+	} else {
+		list_del(&pages->node);
+		mapping_set_gfp_mask(pages->mapping, pages->gfp);
+	}
+	spin_unlock(&loop_copy_files_lock);
+	kfree(pages);
+}
+
+/* Overlayfs passes reads and writes on: the pages are not its own. */
+static struct address_space *mapping_of(struct file *file)
+{
+	return d_real_inode(file_dentry(file))->i_mapping;
+}
+
+static int learn(struct loop_copy_file *f)
+{
+	f->pages = get_pages(mapping_of(f->data));
+	if (!f->pages)
+		return -ENOMEM;
 	/* btrfs waits for the inode lock of a direct read even under NOWAIT. */
 	f->nowait = f->direct && f->data->f_mode & FMODE_NOWAIT &&
-		    file_inode(f->data)->i_sb->s_magic != BTRFS_SUPER_MAGIC;
+		    loop_copy_inode(f)->i_sb->s_magic != BTRFS_SUPER_MAGIC;
 	f->shares = shares(f->data);
 	/*
 	 * A time stamp update makes a NOWAIT write fail about once a jiffy;
@@ -148,8 +179,7 @@ static void learn(struct loop_copy_file *f)
 	spin_lock(&f->data->f_lock);
 	f->data->f_mode |= FMODE_NOCMTIME;
 	spin_unlock(&f->data->f_lock);
-	mutex_init(&f->settling);
-	restrict_memory(f);
+	return 0;
 }
 
 /**
@@ -178,9 +208,13 @@ int loop_copy_file_open(struct loop_copy_file *f, int fd, u32 flags)
 	}
 	err = open_data(f, passed, mode, flags & LOOP_COPY_BUFFERED);
 	if (err)
-		fput(f->meta);
-	else
-		learn(f);
+		goto out_meta;
+	err = learn(f);
+	if (!err)
+		goto out;
+	fput(f->data);
+out_meta:
+	fput(f->meta);
 out:
 	fput(passed);
 	return err;
@@ -193,7 +227,7 @@ out:
 void loop_copy_file_close(struct loop_copy_file *f)
 {
 	loop_copy_file_touch(f);
-	allow_memory(f);
+	put_pages(f->pages);
 	fput(f->data);
 	fput(f->meta);
 }
@@ -236,4 +270,35 @@ void loop_copy_file_touch(struct loop_copy_file *f)
 	WRITE_ONCE(f->written, false);
 	file_update_time(f->meta);
 	file_end_write(f->meta);
+}
+
+/**
+ * loop_copy_file_rw() - read or write kernel memory and wait for it
+ * @file: as loop_copy_file.data or .meta
+ * @write: or read
+ * @pos: where, in bytes
+ * @bv: the memory
+ * @nr: how many parts of it there are
+ * @len: how much
+ *
+ * Context: may sleep; nobody holds the file system's freeze protection.
+ * Return: bytes or a negative error.
+ */
+ssize_t loop_copy_file_rw(struct file *file, bool write, loff_t pos,
+			  const struct bio_vec *bv, unsigned int nr, size_t len)
+{
+	struct iov_iter iter;
+	struct kiocb iocb;
+	ssize_t ret;
+
+	init_sync_kiocb(&iocb, file);
+	iocb.ki_pos = pos;
+	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, bv, nr, len);
+	if (!write)
+		return file->f_op->read_iter(&iocb, &iter);
+	iocb.ki_flags |= IOCB_WRITE;
+	file_start_write(file);
+	ret = file->f_op->write_iter(&iocb, &iter);
+	file_end_write(file);
+	return ret;
 }

@@ -21,7 +21,7 @@
  * - A frozen file system lets no write in: the worker waits for it.
  * - A limit on the size of the submitter's files is not meant for us.
  *
- * Takes no locks.
+ * Locks: see settle.c.
  */
 #include <linux/ioprio.h>
 #include <linux/sched/mm.h>
@@ -273,7 +273,6 @@ static ssize_t write_settled(struct loop_copy *lc, struct request *rq,
 	loff_t pos = cmd->iocb.ki_pos;
 	u64 len = left_of(cmd);
 	ssize_t ret;
-	int err;
 
 	kiocb_start_write(&cmd->iocb);
 	cmd->write_begun = true;
@@ -281,8 +280,7 @@ static ssize_t write_settled(struct loop_copy *lc, struct request *rq,
 	/* What is queued may be over, and is past the page cache. */
 	if (ret == -EIOCBQUEUED)
 		return ret;
-	err = loop_copy_settle(&lc->file, pos, len, since);
-	return ret < 0 ? ret : err ?: ret;
+	return loop_copy_settle(&lc->file, pos, len, since, ret);
 }
 
 /**

@@ -22,7 +22,7 @@
  * does, and take no lock of ours outside of that; a worker that has to write and
  * drop pages then takes:
  *
- *   loop_copy_file.settling   (settle.c)
+ *   loop_copy_pages.settling  (settle.c)
  *   the file system's for writing pages
  */
 #ifndef LOOP_COPY_H
@@ -46,28 +46,40 @@
 struct loop_copy_buf;
 
 /**
+ * struct loop_copy_pages - the page cache of a file, for all disks of that file
+ * @node: list of all, under loop_copy_files_lock
+ * @mapping: the page cache; with overlayfs, of the file below that
+ * @disks: how many there are, under loop_copy_files_lock
+ * @gfp: of @mapping, before the first
+ * @settling: one at a time writes and drops pages
+ */
+struct loop_copy_pages {
+	struct list_head node;
+	struct address_space *mapping;
+	unsigned int disks;
+	gfp_t gfp;
+	struct mutex settling;
+};
+
+/**
  * struct loop_copy_file - the file below a disk
  * @data: for reads, writes and copies; with direct I/O if @direct. Writes
  *	through it leave the time stamp alone.
  * @meta: the same file for everything else, through the page cache
+ * @pages: its page cache
  * @direct: direct I/O is used
  * @nowait: a request can be tried where it arrives
  * @shares: its file system shares extents
  * @written: there were writes since the time stamp was set
- * @node: list of all, under loop_copy_files_lock
- * @gfp: of its page cache before it was attached for the first time
- * @settling: one at a time writes and drops pages
  */
 struct loop_copy_file {
-	struct list_head node;
 	struct file *data;
 	struct file *meta;
+	struct loop_copy_pages *pages;
 	bool direct;
 	bool nowait;
 	bool shares;
 	bool written;
-	gfp_t gfp;
-	struct mutex settling; /* writing and dropping pages */
 };
 
 /**
@@ -135,24 +147,31 @@ void loop_copy_file_close(struct loop_copy_file *f);
 u32 loop_copy_file_block(const struct loop_copy_file *f);
 u32 loop_copy_file_memory(const struct loop_copy_file *f);
 void loop_copy_file_touch(struct loop_copy_file *f);
+ssize_t loop_copy_file_rw(struct file *file, bool write, loff_t pos,
+			  const struct bio_vec *bv, unsigned int nr, size_t len);
 
 static inline loff_t loop_copy_file_size(const struct loop_copy_file *f)
 {
 	return i_size_read(file_inode(f->meta));
 }
 
-/* Whose pages they are: overlayfs passes reads and writes on. */
+/* Whose pages and extents they are: overlayfs passes reads and writes on. */
 static inline struct inode *loop_copy_inode(const struct loop_copy_file *f)
 {
-	return d_real_inode(file_dentry(f->data));
+	return f->pages->mapping->host;
+}
+
+static inline unsigned int loop_copy_fs_block(const struct loop_copy_file *f)
+{
+	return i_blocksize(loop_copy_inode(f));
 }
 
 /* settle.c */
 errseq_t loop_copy_mark(struct loop_copy_file *f);
 bool loop_copy_is_settled(struct loop_copy_file *f, loff_t pos, u64 len,
 			  errseq_t since);
-int loop_copy_settle(struct loop_copy_file *f, loff_t pos, u64 len,
-		     errseq_t since);
+ssize_t loop_copy_settle(struct loop_copy_file *f, loff_t pos, u64 len,
+			 errseq_t since, ssize_t ret);
 
 /* put_back.c */
 bool loop_copy_leaves(const struct loop_copy_file *f, loff_t pos, u64 len);

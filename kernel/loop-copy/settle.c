@@ -14,7 +14,7 @@
  * counted in mapping->wb_err; with that, requests fail that were under way,
  * for one of them is meant.
  *
- * Locks: loop_copy_file.settling, in workers; below it what writing pages takes.
+ * Locks: loop_copy_pages.settling, in workers; below it what writing pages takes.
  * XFS counts an error when it has let go of the page, and a second one who waits
  * for the page must not look before that. Whoever else writes pages, as the
  * kernel's flusher, does not take the lock; what is lost in that moment only the
@@ -36,8 +36,7 @@ errseq_t loop_copy_mark(struct loop_copy_file *f)
 
 	/* Marks the last one as seen, so that the next is another. */
 	if (f->direct)
-		errseq_check_and_advance(&loop_copy_inode(f)->i_mapping->wb_err,
-					 &since);
+		errseq_check_and_advance(&f->pages->mapping->wb_err, &since);
 	return since;
 }
 
@@ -67,10 +66,26 @@ static int lost(struct address_space *mapping, errseq_t since)
 bool loop_copy_is_settled(struct loop_copy_file *f, loff_t pos, u64 len,
 			  errseq_t since)
 {
-	struct address_space *mapping = loop_copy_inode(f)->i_mapping;
+	struct address_space *mapping = f->pages->mapping;
 
 	return !f->direct ||
 	       (!is_cached(mapping, pos, len) && !lost(mapping, since));
+}
+
+static int write_and_drop(struct loop_copy_pages *pages, loff_t pos,
+			  loff_t last)
+{
+	struct address_space *mapping = pages->mapping;
+	int err;
+
+	mutex_lock(&pages->settling);
+	err = filemap_fdatawrite_range(mapping, pos, last);
+	/* What it returns may be from before. */
+	filemap_fdatawait_range(mapping, pos, last);
+	invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT,
+				      last >> PAGE_SHIFT);
+	mutex_unlock(&pages->settling);
+	return err;
 }
 
 /**
@@ -79,25 +94,20 @@ bool loop_copy_is_settled(struct loop_copy_file *f, loff_t pos, u64 len,
  * @pos: where, in bytes
  * @len: how much
  * @since: of loop_copy_mark()
+ * @ret: what the file system has returned for it
  *
- * Context: a worker. Return: 0 or a negative error.
+ * Context: a worker. Return: @ret, or a negative error.
  */
-int loop_copy_settle(struct loop_copy_file *f, loff_t pos, u64 len,
-		     errseq_t since)
+ssize_t loop_copy_settle(struct loop_copy_file *f, loff_t pos, u64 len,
+			 errseq_t since, ssize_t ret)
 {
-	struct address_space *mapping = loop_copy_inode(f)->i_mapping;
+	struct address_space *mapping = f->pages->mapping;
 	int err = 0;
 
 	if (!f->direct)
-		return 0;
-	if (is_cached(mapping, pos, len)) {
-		mutex_lock(&f->settling);
-		err = filemap_fdatawrite_range(mapping, pos, pos + len - 1);
-		/* What it returns may be from before. */
-		filemap_fdatawait_range(mapping, pos, pos + len - 1);
-		invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT,
-					      (pos + len - 1) >> PAGE_SHIFT);
-		mutex_unlock(&f->settling);
-	}
-	return err ?: lost(mapping, since);
+		return ret;
+	if (is_cached(mapping, pos, len))
+		err = write_and_drop(f->pages, pos, pos + len - 1);
+	err = err ?: lost(mapping, since);
+	return ret < 0 ? ret : err ?: ret;
 }

@@ -21,12 +21,11 @@ static int allocate(struct loop_copy *lc, struct request *rq, int mode)
 	loff_t pos = (loff_t)blk_rq_pos(rq) << SECTOR_SHIFT;
 	errseq_t since = loop_copy_mark(&lc->file);
 	unsigned int len = blk_rq_bytes(rq);
-	int err, lost;
+	int err;
 
 	err = vfs_fallocate(lc->file.meta, mode | FALLOC_FL_KEEP_SIZE, pos, len);
 	/* Parts of blocks are written. */
-	lost = loop_copy_settle(&lc->file, pos, len, since);
-	return err ?: lost;
+	return loop_copy_settle(&lc->file, pos, len, since, err);
 }
 
 static int write_zeroes(struct loop_copy *lc, struct request *rq)

@@ -244,15 +244,23 @@ check() { # DEVICE OPTION...
 		--max-size 256k --cluster-size 4k "${@:2}" 2>&1 || lb_fail "seed $seed"
 }
 
+a_file() { # MOUNTED [overlay]
+	[ "$2" = overlay ] || { echo "$1/disk"; return; }
+	[ -e "$1/merged" ] || mkdir "$1"/{lower,upper,work,merged}
+	mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" none "$1/merged" >&2
+	echo "$1/merged/disk"
+}
+
 # XFS keeps the blocks that a write which fails has filled, and would take from there what surrounds the next one.
-test_leftovers() { # DEVICE
-	lb_step "what a write leaves behind on $1 that fails for want of space"
-	local dir=/run/leftovers disk i
+test_leftovers() { # DEVICE [overlay]
+	lb_step "what a write leaves behind on $1 that fails for want of space${2:+, below overlayfs}"
+	local dir=/run/leftovers file disk i
 	mkdir -p "$dir"
 	mkfs.xfs -q -f "$1"
 	mount "$1" "$dir"
-	truncate -s 24M "$dir/disk"
-	disk=$(cp_loop "$dir/disk")
+	file=$(a_file "$dir" "${2:-}")
+	truncate -s 24M "$file"
+	disk=$(cp_loop "$file")
 	cp_fill "$disk" 0 $((8 * mib))
 	# Extents of 64 KiB: there is room for some of those that a write of 1 MiB covers.
 	for ((i = 0; i < 64; i++)); do blk-copy "$disk:$((i * 131072))" "$disk:$((8 * mib + i * 65536))" 64k; done
@@ -270,18 +278,70 @@ test_leftovers() { # DEVICE
 	done
 	cmp -n $((4 * mib)) "$disk" /dev/zero --ignore-initial=$((8 * mib)):0 || lb_fail "there is what was never written"
 	cp_loop_detach "$disk"
-	umount "$dir"
+	umount -R "$dir"
+}
+
+# Parts of blocks of a file that shares some go through the page cache. What cannot be written there is not reported as
+# written: neither where the rest of the block has to be read first, nor in a hole, where it is tried at once, nor where
+# a copy ends there, for which overlayfs has a way of its own.
+test_lost_page() { # [overlay]
+	lb_step "parts of blocks that cannot be written${1:+, below overlayfs}"
+	local disk file mnt=/run/faulty at
+	below_up "$ram"
+	mkfs.xfs --unsupported -q -f /dev/mapper/below
+	mount /dev/mapper/below "$mnt"
+	file=$(a_file "$mnt" "${1:-}")
+	truncate -s 24M "$file"
+	disk=$(cp_loop "$file")
+	cp_fill "$disk" 0 $mib
+	blk-copy "$disk" "$disk:8m" 1m
+	sync "$disk"
+	dmsetup suspend --nolockfs below
+	dmsetup reload below --table "0 $((128 * 2048)) flakey $ram 0 0 60 1 error_writes"
+	dmsetup resume below
+	for at in 8 16; do
+		must_fail "$io_error" dd if=/dev/urandom of="$disk" bs=512 seek=$((at * 2048 + 3)) count=1 oflag=direct \
+			conv=notrunc status=none
+		must_fail "$io_error" blk-copy "$disk:4608" "$disk:$((at * mib + 66048))" 3k
+	done
+	dmsetup suspend --nolockfs below
+	dmsetup reload below --table "0 $((128 * 2048)) linear $ram 0"
+	dmsetup resume below
+	cp_loop_detach "$disk"
+	umount -R "$mnt"
+	mount /dev/mapper/below "$mnt"
+	file=$(a_file "$mnt" "${1:-}")
+	disk=$(cp_loop "$file")
+	cp_same "$disk" 0 "$disk" $((8 * mib)) $mib
+	cmp -n $mib "$disk" /dev/zero --ignore-initial=$((16 * mib)):0 || lb_fail "something was written"
+	cp_loop_detach "$disk"
+	umount -R "$mnt"
+	dmsetup remove below
+}
+
+# A write that has failed and cleans up after itself must not be in the way.
+freeze_now_and_then() { # DIRECTORY STOPFILE
+	while [ ! -e "$2" ]; do
+		fsfreeze -f "$1"
+		fsfreeze -u "$1"
+		sleep 0.2
+	done
 }
 
 test_full() {
 	lb_step "a file system that becomes full while extents are unshared, seed $seed"
-	local dir disk
+	local dir disk freezer
 	dir=$(lb_scratch 300 xfs)
 	truncate -s 24M "$dir/disk"
 	disk=$(cp_loop "$dir/disk")
 	check "$disk" --ops 300
 	fallocate -l $(($(df --output=avail -B1 "$dir" | tail -n 1) - mib)) "$dir/ballast"
+	rm -f /run/stop
+	freeze_now_and_then "$dir" /run/stop &
+	freezer=$!
 	check "$disk" --ops 3000 --tolerate ENOSPC | tee /run/said
+	touch /run/stop
+	wait "$freezer"
 	grep -qE ' [1-9][0-9]* failed as tolerated' /run/said || lb_fail "it did not become full"
 	rm "$dir/ballast"
 	check "$disk" --ops 500
@@ -305,8 +365,11 @@ test_shutdown ext4 -F
 test_shutdown xfs -f --unsupported
 test_flakey ext4
 test_flakey xfs
+modprobe overlay || lb_fail "no overlayfs"
+test_lost_page
+test_lost_page overlay
 roomy=$(lb_ramdisk 300)
-test_leftovers "$roomy"
+test_leftovers "$roomy" overlay
 # There it fails when the call is long over.
 modprobe dm-delay || lb_fail "no dm-delay"
 dmsetup create later --table "0 $(blockdev --getsz "$roomy") delay $roomy 0 0 $roomy 0 3"

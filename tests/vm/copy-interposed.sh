@@ -135,6 +135,22 @@ test_granularity() {
 	cp_null_remove large
 }
 
+# The lower disk of a disk whose driver does not copy does not either, and what is stored on it is not emulated unasked.
+test_none_below() {
+	lb_step "past a target, to a disk that does not copy"
+	local ram
+	ram=$(lb_ramdisk 64)
+	qemu-img create -q -f qcow2 "$ram" 64M
+	blk-interpose create vm --table "0 $((64 * 2048)) qcow2 [interpose]$ram"
+	cp_fill /dev/mapper/vm 0 $mib
+	must_fail "no driver copies this" blk-copy /dev/mapper/vm /dev/mapper/vm:16m 1m
+	blk-copy --emulate=auto /dev/mapper/vm /dev/mapper/vm:16m 1m
+	cp_same /dev/mapper/vm 0 /dev/mapper/vm $((16 * mib)) $mib
+	blk-interpose remove vm
+	bi_none_left
+	lb_check "$ram"
+}
+
 cp_load null-copy
 lb_load
 lb_load_interposer
@@ -145,5 +161,6 @@ test_under_way
 test_past
 test_past_qcow2
 test_granularity
+test_none_below
 cp_null_remove smoke
 lb_rmmod null-copy dm-qcow2 blk-interposer

@@ -252,6 +252,27 @@ test_buffered() {
 	umount "$tmp"
 }
 
+# Where checksums are computed below, pages that are written must not change, also if it is overlayfs that says nothing.
+test_stable() {
+	lb_step "stable writes"
+	local btrfs file disk wanted
+	btrfs=$(lb_scratch 300 btrfs)
+	modprobe overlay || lb_fail "no overlayfs"
+	mkdir "$btrfs"/{lower,upper,work,merged}
+	mount -t overlay -o "lowerdir=$btrfs/lower,upperdir=$btrfs/upper,workdir=$btrfs/work" none "$btrfs/merged"
+	for file in "$btrfs/disk" "$btrfs/merged/disk" "$ext4/stable"; do
+		truncate -s 8M "$file"
+		disk=$(cp_loop "$file")
+		wanted=1
+		[[ $file != "$ext4"/* ]] || wanted=0
+		[ "$(cat "/sys/block/${disk#/dev/}/queue/stable_writes")" = "$wanted" ] ||
+			lb_fail "stable_writes of $disk, which is $file, is not $wanted"
+		cp_loop_detach "$disk"
+		rm "$file"
+	done
+	umount -R "$btrfs"
+}
+
 cp_load loop-copy
 dir=$(lb_scratch 400 xfs)
 ext4=$(lb_scratch 100 ext4)
@@ -271,5 +292,6 @@ test_module
 test_unshared
 test_forms
 test_buffered
+test_stable
 umount "$dir" "$ext4"
 cp_unload loop-copy

@@ -116,6 +116,25 @@ run_on_file() { # UPPER LOWER OPTION...
 	rm "$dir/disk.qcow2"
 }
 
+# Where checksums are computed below, pages that are written must not change, also if it is overlayfs that says nothing.
+test_stable() {
+	lb_step "stable writes"
+	local dir file dm
+	dir=$(lb_scratch 300 btrfs)
+	modprobe overlay || lb_fail "no overlayfs"
+	mkdir "$dir"/{lower,upper,work,merged}
+	mount -t overlay -o "lowerdir=$dir/lower,upperdir=$dir/upper,workdir=$dir/work" none "$dir/merged"
+	for file in "$dir/disk.qcow2" "$dir/merged/disk.qcow2"; do
+		lb_image "$file" 8M
+		lb_attach "$name" "$file"
+		dm=dm-$(dmsetup info -c --noheadings -o minor "$name")
+		[ "$(cat "/sys/block/$dm/queue/stable_writes")" = 1 ] || lb_fail "pages written to $file may change"
+		lb_detach "$name"
+		rm "$file"
+	done
+	umount -R "$dir"
+}
+
 lb_load
 mkdir -p "$mnt"
 source_tree=$(lb_scratch 64 tmpfs)
@@ -130,4 +149,5 @@ run_on_file btrfs btrfs -o cluster_size=1M
 run_on_file btrfs xfs -o cluster_size=16k
 ram=$(lb_ramdisk 512)
 run_pair xfs "a block device" "$ram" -o cluster_size=128k
+test_stable
 lb_unload
