@@ -127,23 +127,16 @@ static ssize_t rw(struct copier *c, struct loop_copy *lc, bool write,
 	return ret;
 }
 
-/* Something has been written, and @ret returned for it. */
-static ssize_t settle(struct copier *c, loff_t pos, u64 len, errseq_t since,
-		      ssize_t ret)
+static ssize_t write_settled(struct copier *c, loff_t pos, size_t len)
 {
 	struct loop_copy_file *f = &c->dst->file;
+	errseq_t since = loop_copy_mark(f);
+	ssize_t ret = rw(c, c->dst, true, pos, len);
 
 	ret = loop_copy_settle(f, pos, len, since, ret);
 	if (ret < 0 && loop_copy_leaves(f, pos, len))
 		loop_copy_put_back(f, pos, len);
 	return ret;
-}
-
-static ssize_t write_settled(struct copier *c, loff_t pos, size_t len)
-{
-	errseq_t since = loop_copy_mark(&c->dst->file);
-
-	return settle(c, pos, len, since, rw(c, c->dst, true, pos, len));
 }
 
 /* To where sharing may begin, if it ever may. */
@@ -184,26 +177,22 @@ static ssize_t share(struct copier *c)
 				    REMAP_FILE_CAN_SHORTEN);
 }
 
+/* Overlayfs would read and write as it likes; what that leaves is not known. */
+static ssize_t hand_down(struct copier *c)
+{
+	struct loop_copy_file *f = &c->dst->file;
+
+	if (!f->data->f_op->copy_file_range ||
+	    file_inode(f->data) != loop_copy_inode(f))
+		return -EOPNOTSUPP;
+	return vfs_copy_file_range(c->src->file.data, src_pos(c), f->data,
+				   dst_pos(c), left(c, COPIED_CHUNK), 0);
+}
+
 /* Not this way; whether another one goes is to be seen. */
 static bool not_so(ssize_t ret)
 {
 	return !ret || ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EXDEV;
-}
-
-/* Overlayfs does so as well, and may then read and write. */
-static ssize_t hand_down(struct copier *c)
-{
-	u64 len = left(c, COPIED_CHUNK);
-	loff_t pos = dst_pos(c);
-	errseq_t since;
-	ssize_t ret;
-
-	if (!c->dst->file.data->f_op->copy_file_range)
-		return -EOPNOTSUPP;
-	since = loop_copy_mark(&c->dst->file);
-	ret = vfs_copy_file_range(c->src->file.data, src_pos(c),
-				  c->dst->file.data, pos, len, 0);
-	return not_so(ret) ? ret : settle(c, pos, len, since, ret);
 }
 
 static ssize_t copy_chunk(struct copier *c)

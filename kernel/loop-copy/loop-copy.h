@@ -58,7 +58,7 @@ struct loop_copy_pages {
 	struct address_space *mapping;
 	unsigned int disks;
 	gfp_t gfp;
-	struct mutex settling;
+	struct mutex settling; /* writing and dropping pages */
 };
 
 /**

@@ -35,7 +35,7 @@
 struct flush_order {
 	struct dm_dev *dev;
 	unsigned int late;
-	spinlock_t lock;
+	spinlock_t lock; /* waiting, busy */
 	struct bio_list waiting;
 	bool busy;
 };

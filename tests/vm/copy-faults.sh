@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: after errors, signals, a full or a dead file system the count of a copy is true, and nothing else has changed
-# needs: dmsetup jq filefrag xfs_io mkfs.xfs mkfs.ext4 xfs_repair
+# needs: dmsetup fsfreeze jq filefrag xfs_io mkfs.xfs mkfs.ext4 xfs_repair
 # timeout: 400
 # mem: 3G
 set -eu -o pipefail
@@ -307,6 +307,9 @@ test_lost_page() { # [overlay]
 	dmsetup suspend --nolockfs below
 	dmsetup reload below --table "0 $((128 * 2048)) linear $ram 0"
 	dmsetup resume below
+	# It was for the pages, not for a file system that has shut down.
+	dd if="$disk" of="$disk" bs=512 skip=3 seek=$((8 * 2048 + 3)) count=1 iflag=direct oflag=direct conv=notrunc \
+		status=none || lb_fail "the file system is of no use any more"
 	cp_loop_detach "$disk"
 	umount -R "$mnt"
 	mount /dev/mapper/below "$mnt"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: loop-copy as a disk: shared extents, files on it, discard, read-only, resize, partitions, block size, autoclear
-# needs: jq filefrag fio mkfs.xfs mkfs.ext4 e2fsck xfs_repair sfdisk blkdiscard fstrim fsfreeze
+# needs: jq filefrag fio mkfs.btrfs mkfs.xfs mkfs.ext4 e2fsck xfs_repair sfdisk blkdiscard fstrim fsfreeze
 # timeout: 300
 # mem: 3G
 # debug: yes
