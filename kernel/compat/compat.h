@@ -192,12 +192,11 @@ static inline void compat_disk_stable_writes(struct mapped_device *md,
 }
 
 /*
- * A file whose pages must not change while they are written (checksums), even
- * if overlayfs passes the writes on. Below 6.7 btrfs does not say so of itself.
+ * A file whose pages must not change while they are written (checksums). Below
+ * 6.7 btrfs does not say so of itself.
  */
-static inline bool compat_file_stable_writes(struct file *file)
+static inline bool compat_inode_stable_writes(struct inode *inode)
 {
-	struct inode *inode = d_real_inode(file_dentry(file));
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
 	struct super_block *sb = inode->i_sb;
 

@@ -236,7 +236,7 @@ static int alloc_disk(struct loop_copy *lc, u32 block)
 		.discard_sectors = punches ? UINT_MAX >> SECTOR_SHIFT : 0,
 		.zeroes_sectors = punches ? UINT_MAX >> SECTOR_SHIFT : 0,
 		.write_cache = true,
-		.stable_writes = compat_file_stable_writes(lc->file.data),
+		.stable_writes = compat_inode_stable_writes(loop_copy_inode(&lc->file)),
 	};
 
 	lc->disk = compat_alloc_disk(&lc->tag_set, &lim, lc);

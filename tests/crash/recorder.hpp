@@ -25,6 +25,7 @@ public:
     };
     Flush begin_flush();
 
+    // What the flush covers is in the log by now: flushes get there one at a time (tests/kernel/dm-flush-order.c).
     void mark_flush(std::uint64_t flush);
     void mark_op(std::uint64_t op);
     void mark_snapshot(const std::string &name);

@@ -146,6 +146,7 @@ crash_rounds() {
 	done
 }
 
+# crash_total: the last thing; the disks are gone.
 crash_total() {
 	rmmod dm-flush-order || lb_fail "dm-flush-order cannot be unloaded"
 	echo "crash points: $crash_tried tried, 0 corrupt"

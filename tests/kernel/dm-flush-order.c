@@ -20,6 +20,7 @@
 #include <linux/device-mapper.h>
 #include <linux/module.h>
 #include <linux/random.h>
+#include <linux/slab.h>
 #include <linux/workqueue.h>
 
 #define DM_MSG_PREFIX "flush-order"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: after errors, signals, a full or a dead file system the count of a copy is true, and nothing else has changed
 # needs: dmsetup fsfreeze jq filefrag xfs_io mkfs.xfs mkfs.ext4 xfs_repair
-# timeout: 400
+# timeout: 600
 # mem: 3G
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
@@ -245,10 +245,9 @@ check() { # DEVICE OPTION...
 }
 
 a_file() { # MOUNTED [overlay]
-	[ "$2" = overlay ] || { echo "$1/disk"; return; }
-	[ -e "$1/merged" ] || mkdir "$1"/{lower,upper,work,merged}
-	mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" none "$1/merged" >&2
-	echo "$1/merged/disk"
+	local dir=$1
+	[ "$2" != overlay ] || dir=$(lb_overlay "$1")
+	echo "$dir/disk"
 }
 
 # XFS keeps the blocks that a write which fails has filled, and would take from there what surrounds the next one.
@@ -368,7 +367,6 @@ test_shutdown ext4 -F
 test_shutdown xfs -f --unsupported
 test_flakey ext4
 test_flakey xfs
-modprobe overlay || lb_fail "no overlayfs"
 test_lost_page
 test_lost_page overlay
 roomy=$(lb_ramdisk 300)

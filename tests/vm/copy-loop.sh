@@ -255,12 +255,10 @@ test_buffered() {
 # Where checksums are computed below, pages that are written must not change, also if it is overlayfs that says nothing.
 test_stable() {
 	lb_step "stable writes"
-	local btrfs file disk wanted
+	local btrfs merged file disk wanted
 	btrfs=$(lb_scratch 300 btrfs)
-	modprobe overlay || lb_fail "no overlayfs"
-	mkdir "$btrfs"/{lower,upper,work,merged}
-	mount -t overlay -o "lowerdir=$btrfs/lower,upperdir=$btrfs/upper,workdir=$btrfs/work" none "$btrfs/merged"
-	for file in "$btrfs/disk" "$btrfs/merged/disk" "$ext4/stable"; do
+	merged=$(lb_overlay "$btrfs")
+	for file in "$btrfs/disk" "$merged/disk" "$ext4/stable"; do
 		truncate -s 8M "$file"
 		disk=$(cp_loop "$file")
 		wanted=1
@@ -271,6 +269,27 @@ test_stable() {
 		rm "$file"
 	done
 	umount -R "$btrfs"
+}
+
+# Two disks of one file share its page cache, and one goes before the other.
+test_twins() {
+	lb_step "a file attached twice"
+	local one two
+	truncate -s 16M "$dir/twins"
+	one=$(cp_loop "$dir/twins")
+	two=$(cp_loop "$dir/twins")
+	cp_fill "$one" 0 $mib
+	blk-copy "$one" "$one:8m" 1m
+	cp_same "$one" 0 "$two" $((8 * mib)) $mib
+	cp_loop_detach "$one"
+	# Parts of shared blocks, which go through the page cache.
+	dd if=/dev/urandom of="$two" bs=512 seek=$((8 * 2048 + 3)) count=9 oflag=direct conv=notrunc status=none
+	cp_same "$two" 0 "$two" $((8 * mib)) 1536
+	cp_loop_detach "$two"
+	one=$(cp_loop "$dir/twins")
+	cp_fill "$one" 0 $mib
+	cp_loop_detach "$one"
+	rm "$dir/twins"
 }
 
 cp_load loop-copy
@@ -293,5 +312,6 @@ test_unshared
 test_forms
 test_buffered
 test_stable
+test_twins
 umount "$dir" "$ext4"
 cp_unload loop-copy

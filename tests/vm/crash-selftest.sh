@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: the crash test finds the damage when writes that were promised are lost or torn
 # needs: qemu-img dmsetup jq
-# timeout: 400
+# timeout: 600
 # mem: 3G
 # kernels: 6.12
 set -eu -o pipefail

@@ -119,12 +119,10 @@ run_on_file() { # UPPER LOWER OPTION...
 # Where checksums are computed below, pages that are written must not change, also if it is overlayfs that says nothing.
 test_stable() {
 	lb_step "stable writes"
-	local dir file dm
+	local dir merged file dm
 	dir=$(lb_scratch 300 btrfs)
-	modprobe overlay || lb_fail "no overlayfs"
-	mkdir "$dir"/{lower,upper,work,merged}
-	mount -t overlay -o "lowerdir=$dir/lower,upperdir=$dir/upper,workdir=$dir/work" none "$dir/merged"
-	for file in "$dir/disk.qcow2" "$dir/merged/disk.qcow2"; do
+	merged=$(lb_overlay "$dir")
+	for file in "$dir/disk.qcow2" "$merged/disk.qcow2"; do
 		lb_image "$file" 8M
 		lb_attach "$name" "$file"
 		dm=dm-$(dmsetup info -c --noheadings -o minor "$name")

@@ -118,6 +118,15 @@ lb_ramdisk() { # SIZE_MIB
 	echo "/dev/mapper/$name"
 }
 
+# An overlayfs within a mounted file system, which keeps what is written there.
+lb_overlay() { # DIRECTORY
+	modprobe overlay || lb_fail "no overlayfs"
+	mkdir -p "$1"/{lower,upper,work,merged}
+	mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" none "$1/merged" ||
+		lb_fail "no overlayfs on $1"
+	echo "$1/merged"
+}
+
 lb_scratch() { # SIZE_MIB ext4|xfs|btrfs|tmpfs
 	local dir disk
 	dir=$lb_state/scratch$(lb_next scratch)
