@@ -19,6 +19,7 @@
 #pragma message("liveblk is tested with Linux 6.1 and 6.12, not with this kernel")
 #endif
 
+#include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
@@ -205,6 +206,18 @@ static inline bool compat_inode_stable_writes(struct inode *inode)
 #else
 	return mapping_stable_writes(inode->i_mapping);
 #endif
+}
+
+/*
+ * Whether the current task has requests in its plug that are not sent when it
+ * sleeps: blk-mq is sending them one by one, and the caller is one of them. All
+ * kernels; only the type of the list differs.
+ */
+static inline bool compat_plug_is_stuck(void)
+{
+	struct blk_plug *plug = current->plug;
+
+	return plug && !plug->rq_count && rq_list_peek(&plug->mq_list);
 }
 
 /* The page cache of a block device. */

@@ -22,6 +22,9 @@
  *   would wait for our return. A file system that reads a block of its own
  *   metadata and waits for it would never return. The list is taken away for
  *   the time of the call, which is harmless only while it is empty.
+ * - Where the call sleeps after all, the scheduler sends what the caller has in
+ *   its plug, for somebody may wait for it; but not while blk-mq is sending just
+ *   that and has got to us through a driver above: to a worker.
  * - The stack holds two file systems then: below STACK_NEEDED a worker does it.
  * - NOWAIT fails with -EAGAIN where it would block, now or at completion: a
  *   worker repeats the I/O, which is idempotent.
@@ -74,6 +77,8 @@ static bool may_inline(const struct qcow2_image *q, const struct bio *bio)
 	if (op_is_write(bio->bi_opf) && rlimit(RLIMIT_FSIZE) != RLIM_INFINITY)
 		return false;
 	if (list && !(bio_list_empty(&list[0]) && bio_list_empty(&list[1])))
+		return false;
+	if (compat_plug_is_stuck())
 		return false;
 	return !stack_is_deep();
 }

@@ -17,6 +17,10 @@
  * - A list of bios that wait for our return would wait forever if the file
  *   system below waits for one of its own: bio_list and plug are taken away for
  *   the time of the call. The list is empty then, or a worker does it.
+ * - The plug may hold requests that whoever we wait for needs, a tag or a block
+ *   of the disk below for instance, and blk-mq, which is sending them when it
+ *   calls us, does not send them when we sleep. Those of this disk may wait:
+ *   nothing below us depends on them. With those of others a worker does it.
  * - The stack holds two file systems: below STACK_NEEDED a worker does it.
  * - A frozen file system lets no write in: the worker waits for it.
  * - A limit on the size of the submitter's files is not meant for us.
@@ -56,6 +60,8 @@ static bool may_inline(const struct loop_copy *lc, const struct request *rq)
 	    rlimit(RLIMIT_FSIZE) != RLIM_INFINITY)
 		return false;
 	if (list && !(bio_list_empty(&list[0]) && bio_list_empty(&list[1])))
+		return false;
+	if (compat_plug_holds_others(rq->q))
 		return false;
 	return !stack_is_deep();
 }

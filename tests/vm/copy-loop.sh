@@ -4,6 +4,7 @@
 # needs: jq filefrag fio mkfs.btrfs mkfs.xfs mkfs.ext4 e2fsck xfs_repair sfdisk blkdiscard fstrim fsfreeze
 # timeout: 300
 # mem: 3G
+# disks: 256M
 # debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
@@ -292,7 +293,44 @@ test_twins() {
 	rm "$dir/twins"
 }
 
+# One submission has requests for the disk below, as many as that has tags, and requests for a disk on it, for which the
+# file system has to read a block of its own: that one waits for a tag, and the others must not wait for it.
+test_plug() {
+	lb_step "requests for the disk below in the same submission"
+	local below=/dev/vda queue=/sys/block/vda/queue mounted=/run/below disk fio
+	[ -b "$below" ] || lb_fail "no $below"
+	mkdir -p "$mounted"
+	modprobe ext4
+	mkfs.ext4 -q -F -b 4096 "$below"
+	mount "$below" "$mounted"
+	dd if=/dev/urandom of="$mounted/disk" bs=64k count=128 conv=fsync status=none
+	# Every second block a hole: too many extents for the inode.
+	for ((i = 0; i < 128; i += 2)); do fallocate -p -o $((i * 65536)) -l 65536 "$mounted/disk"; done
+	umount "$mounted"
+	mount "$below" "$mounted"
+	echo none >$queue/scheduler
+	echo 4 >$queue/nr_requests
+	disk=$(cp_loop "$mounted/disk")
+	# Every other request is for the disk below, eight at a time.
+	taskset -c 0 fio --name=plug --filename="$disk:$below" --file_service_type=roundrobin --size=16m --rw=randread --bs=4k \
+		--direct=1 --ioengine=io_uring --iodepth=8 --iodepth_batch_submit=8 --number_ios=64 --minimal --output=/run/fio-plug &
+	fio=$!
+	for _ in {1..100}; do
+		[ -d "/proc/$fio" ] || break
+		sleep 0.1
+	done
+	[ ! -d "/proc/$fio" ] || {
+		grep -l 'D (disk sleep)' /proc/[0-9]*/task/*/status | while read -r task; do cat "${task%status}stack"; done
+		lb_fail "the submitter waits for what it has not sent"
+	}
+	wait "$fio" || lb_fail "fio: $(cat /run/fio-plug)"
+	cp_loop_detach "$disk"
+	umount "$mounted"
+	cat $queue/nr_requests
+}
+
 cp_load loop-copy
+test_plug
 dir=$(lb_scratch 400 xfs)
 ext4=$(lb_scratch 100 ext4)
 truncate -s 96M "$dir/a.img"
