@@ -10,6 +10,8 @@ static int __init blk_copy_init(void)
 {
 	int err;
 
+	if (!compat_copy_is_safe())
+		return -EOPNOTSUPP;
 	blk_copy_wq = alloc_workqueue("blk-copy", WQ_UNBOUND, 0);
 	if (!blk_copy_wq)
 		return -ENOMEM;

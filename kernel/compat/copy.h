@@ -8,7 +8,53 @@
 
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <linux/utsname.h>
 #include <linux/version.h>
+
+/*
+ * Copies keep others from the page cache of their destination with the lock of
+ * its inode. Buffered reads and writes of block devices take that from 6.15 on,
+ * and in the stable releases 6.12.31 and 6.1.159 and those after them; of the
+ * rest it is not known.
+ */
+static inline bool compat_cache_is_locked(unsigned int version)
+{
+	if (version < KERNEL_VERSION(6, 2, 0))
+		return version >= KERNEL_VERSION(6, 1, 159);
+	if (version < KERNEL_VERSION(6, 13, 0))
+		return version >= KERNEL_VERSION(6, 12, 31);
+	return version >= KERNEL_VERSION(6, 15, 0);
+}
+
+/* Debian's releases, as 6.1.0-57-amd64, do not tell the sublevel: 0 then. */
+static inline unsigned int
+compat_running_version(const struct new_utsname *uts)
+{
+	const char *text = strstr(uts->version, "Debian ");
+	unsigned int major, minor, sublevel;
+
+	text = text ? text + strlen("Debian ") : uts->release;
+	if (sscanf(text, "%u.%u.%u", &major, &minor, &sublevel) != 3)
+		return 0;
+	return sublevel ? KERNEL_VERSION(major, minor, sublevel) : 0;
+}
+
+/* The headers may be of another sublevel than the kernel that runs. */
+static inline bool __compat_copy_is_safe(unsigned int built,
+					 const struct new_utsname *uts)
+{
+	unsigned int running = compat_running_version(uts);
+	unsigned int bad = compat_cache_is_locked(built) ? running : built;
+
+	if (!bad || compat_cache_is_locked(bad))
+		return true;
+	pr_err("Linux %u.%u.%u does not keep programs from writing through the page cache beside a copy; 6.1.159, 6.12.31 and later do\n",
+	       bad >> 16, bad >> 8 & 0xff, bad & 0xff);
+	return false;
+}
+
+#define compat_copy_is_safe() \
+	__compat_copy_is_safe(LINUX_VERSION_CODE, init_utsname())
 
 /* Whether a descriptor was opened with O_EXCL, which 6.5 moved. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)

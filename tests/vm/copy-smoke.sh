@@ -12,6 +12,40 @@ set -eu -o pipefail
 # shellcheck source=tests/vm/copy-lib.sh
 . tests/vm/copy-lib.sh
 
+# Below these releases a program may write through the page cache beside a copy.
+test_kernels() {
+	lb_step "kernels that blk-copy refuses"
+	local ko version built running text wanted got
+	ko=$LIVEBLK_BUILD/modules/$(uname -r)/tests/copy-old-kernel.ko
+	while IFS=';' read -r built running text wanted; do
+		mark_log
+		read -r -a version <<<"${built//./ }"
+		got=loads
+		insmod "$ko" major="${version[0]}" minor="${version[1]}" sublevel="${version[2]}" running="$running" \
+			text="\"$text\"" 2>/run/insmod || got=refused
+		[ "$got" = "$wanted" ] || lb_fail "built for $built, on $running '$text': $got"
+		if [ "$got" = loads ]; then
+			rmmod copy-old-kernel
+		else
+			grep -q "not supported" /run/insmod || lb_fail "$(cat /run/insmod)"
+			must_be_logged "blk-copy: Linux .* does not keep programs from writing"
+		fi
+	done <<-'E'
+		6.1.158;6.1.158;#1 SMP;refused
+		6.1.159;6.1.159;#1 SMP;loads
+		6.1.192;6.1.0-57-amd64;#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-3 (2026-11-01);loads
+		6.1.192;6.1.0-20-amd64;#1 SMP PREEMPT_DYNAMIC Debian 6.1.85-1 (2024-04-11);refused
+		6.1.192;6.1.0-custom;#1 SMP;loads
+		6.1.300;6.1.300;#1 SMP;loads
+		6.6.90;6.6.90;#1 SMP;refused
+		6.12.30;6.12.30;#1 SMP;refused
+		6.12.31;6.12.31;#1 SMP;loads
+		6.12.117;6.12.12+deb12-amd64;#1 SMP;refused
+		6.14.0;6.14.0;#1 SMP;refused
+		6.15.0;6.15.0;#1 SMP;loads
+	E
+}
+
 test_offload() {
 	lb_step "a copy by the driver"
 	cp_fill "$disk" 0 $((4 * mib))
@@ -164,6 +198,7 @@ test_refusals() {
 
 cp_load null-copy
 modprobe dm-mod
+test_kernels
 disk=$(cp_null smoke size=64)
 test_offload
 test_page_cache
