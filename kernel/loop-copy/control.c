@@ -2,9 +2,16 @@
 /*
  * The control device; which disks there are.
  *
- * Locks: loop_copy_lock for the list and for everything that is done to a disk
- * as a whole, but for closing its file. A disk that goes away by itself does so
- * in a worker, because it learns of it under the disk's open_mutex.
+ * What is done to a disk goes into the file system below it, which may hang, and
+ * with it whoever waits; nobody else does. So there is no lock for all disks but
+ * that of the table, which is a leaf.
+ *
+ * Locks: loop_copy.lock of one disk for what is done to it as a whole; below it
+ * what disk.c takes. xa_lock of loop_copy_disks, a leaf.
+ *
+ * A disk has its number from before it is made until it is gone, and is ready in
+ * between. One that goes away by itself does so in a worker,
+ * because it learns of it under the disk's open_mutex.
  */
 #include <linux/capability.h>
 #include <linux/compat.h>
@@ -12,44 +19,63 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/xarray.h>
 
 #include "loop-copy.h"
 
-static DEFINE_MUTEX(loop_copy_lock);
-static LIST_HEAD(loop_copy_disks);
+/* The disks by number. */
+static DEFINE_XARRAY_ALLOC(loop_copy_disks);
 static struct workqueue_struct *loop_copy_remove_wq;
 
+static void release(struct kref *kref)
+{
+	struct loop_copy *lc = container_of(kref, struct loop_copy, refs);
+
+	loop_copy_free(lc);
+	module_put(THIS_MODULE);
+}
+
+static void put(struct loop_copy *lc)
+{
+	kref_put(&lc->refs, release);
+}
+
+/* With a reference, or NULL. */
 static struct loop_copy *find(u32 number)
 {
 	struct loop_copy *lc;
 
-	lockdep_assert_held(&loop_copy_lock);
-	list_for_each_entry(lc, &loop_copy_disks, node)
-		if (lc->number == number)
-			return lc;
-	return NULL;
+	xa_lock(&loop_copy_disks);
+	lc = xa_load(&loop_copy_disks, number);
+	if (lc)
+		kref_get(&lc->refs);
+	xa_unlock(&loop_copy_disks);
+	return lc;
 }
 
-static u32 free_number(void)
+/* The number is free again, for the disk is gone. */
+static void forget(struct loop_copy *lc)
 {
-	u32 number = 0;
+	lockdep_assert_held(&lc->lock);
+	lc->ready = false;
+	xa_erase(&loop_copy_disks, lc->number);
+	put(lc);
+}
 
-	while (find(number))
-		number++;
-	return number;
+static void unlock_disk(struct loop_copy *lc)
+{
+	mutex_unlock(&lc->lock);
+	put(lc);
 }
 
 static void remove_work(struct work_struct *work)
 {
 	struct loop_copy *lc = container_of(work, struct loop_copy, remove);
 
-	mutex_lock(&loop_copy_lock);
-	/* The number is free when the disk is gone. */
+	mutex_lock(&lc->lock);
 	loop_copy_remove(lc);
-	list_del(&lc->node);
-	mutex_unlock(&loop_copy_lock);
-	loop_copy_free(lc);
-	module_put(THIS_MODULE);
+	forget(lc);
+	unlock_disk(lc);
 }
 
 /**
@@ -60,39 +86,61 @@ static void remove_work(struct work_struct *work)
  */
 void loop_copy_removed(struct loop_copy *lc)
 {
+	kref_get(&lc->refs);
 	INIT_WORK(&lc->remove, remove_work);
 	queue_work(loop_copy_remove_wq, &lc->remove);
+}
+
+/* With two references: the table's and the caller's. */
+static struct loop_copy *new_disk(u32 flags)
+{
+	struct loop_copy *lc = kzalloc(sizeof(*lc), GFP_KERNEL);
+	int err;
+
+	if (!lc)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&lc->refs);
+	kref_get(&lc->refs);
+	mutex_init(&lc->lock);
+	lc->flags = flags;
+	err = xa_alloc(&loop_copy_disks, &lc->number, lc, XA_LIMIT(0, INT_MAX),
+		       GFP_KERNEL);
+	if (err) {
+		kfree(lc);
+		return ERR_PTR(err);
+	}
+	__module_get(THIS_MODULE);
+	return lc;
 }
 
 static long attach(void __user *user)
 {
 	struct loop_copy_attach call;
 	struct loop_copy *lc;
-	long err = 0;
+	int err;
 
 	if (copy_from_user(&call, user, sizeof(call)))
 		return -EFAULT;
 	if (call.flags & ~LOOP_COPY_FLAGS)
 		return -EINVAL;
-	err = mutex_lock_killable(&loop_copy_lock);
+	lc = new_disk(call.flags);
+	if (IS_ERR(lc))
+		return PTR_ERR(lc);
+	mutex_lock(&lc->lock);
+	call.number = lc->number;
+	err = loop_copy_create(lc, &call);
 	if (err)
-		return err;
-	call.number = free_number();
-	lc = loop_copy_create(&call, call.number);
-	if (IS_ERR(lc)) {
-		err = PTR_ERR(lc);
-	} else {
-		__module_get(THIS_MODULE);
-		list_add_tail(&lc->node, &loop_copy_disks);
-	}
-	mutex_unlock(&loop_copy_lock);
+		forget(lc);
+	else
+		lc->ready = true;
+	unlock_disk(lc);
 	/* What was done is not undone for an answer that cannot be given. */
 	if (!err && copy_to_user(user, &call, sizeof(call)))
 		err = -EFAULT;
 	return err;
 }
 
-/* The disk that a call is for, with the lock held unless it is an error. */
+/* The disk that a call is for, locked, for unlock_disk(), or an error pointer. */
 static struct loop_copy *lock_disk(void __user *user)
 {
 	struct loop_copy_disk call;
@@ -103,13 +151,17 @@ static struct loop_copy *lock_disk(void __user *user)
 		return ERR_PTR(-EFAULT);
 	if (call.reserved)
 		return ERR_PTR(-EINVAL);
-	err = mutex_lock_killable(&loop_copy_lock);
-	if (err)
-		return ERR_PTR(err);
 	lc = find(call.number);
-	if (lc)
+	if (!lc)
+		return ERR_PTR(-ENXIO);
+	err = mutex_lock_killable(&lc->lock);
+	if (err) {
+		put(lc);
+		return ERR_PTR(err);
+	}
+	if (lc->ready)
 		return lc;
-	mutex_unlock(&loop_copy_lock);
+	unlock_disk(lc);
 	return ERR_PTR(-ENXIO);
 }
 
@@ -123,14 +175,10 @@ static long detach(void __user *user)
 	err = loop_copy_close_for_good(lc);
 	if (!err) {
 		loop_copy_remove(lc);
-		list_del(&lc->node);
+		forget(lc);
 	}
-	mutex_unlock(&loop_copy_lock);
-	if (err)
-		return err;
-	loop_copy_free(lc);
-	module_put(THIS_MODULE);
-	return 0;
+	unlock_disk(lc);
+	return err;
 }
 
 static long resize(void __user *user)
@@ -141,7 +189,7 @@ static long resize(void __user *user)
 	if (IS_ERR(lc))
 		return PTR_ERR(lc);
 	err = loop_copy_resize(lc);
-	mutex_unlock(&loop_copy_lock);
+	unlock_disk(lc);
 	return err;
 }
 

@@ -188,13 +188,15 @@ static const struct block_device_operations loop_copy_fops = {
  * loop_copy_close_for_good() - keep a disk from being opened again
  * @lc: the disk
  *
- * Return: 0; -EBUSY if somebody has it open; -ENXIO if it is going already.
+ * Return: 0; -EBUSY if somebody has it open; -ENXIO if it is going already; -EINTR.
  */
 int loop_copy_close_for_good(struct loop_copy *lc)
 {
-	int err = 0;
+	/* Who has it may read from a file system that hangs. */
+	int err = mutex_lock_killable(&lc->disk->open_mutex);
 
-	mutex_lock(&lc->disk->open_mutex);
+	if (err)
+		return err;
 	if (lc->gone)
 		err = -ENXIO;
 	else if (disk_openers(lc->disk))
@@ -324,31 +326,21 @@ no_disk:
 
 /**
  * loop_copy_create() - attach a file as a disk
- * @call: what the caller wants, with flags checked
- * @number: of the disk
+ * @lc: zeroed but for its number and its flags
+ * @call: what the caller wants
  *
- * Return: the disk, or an error pointer.
+ * Return: 0 or a negative error.
  */
-struct loop_copy *loop_copy_create(const struct loop_copy_attach *call,
-				   unsigned int number)
+int loop_copy_create(struct loop_copy *lc, const struct loop_copy_attach *call)
 {
-	struct loop_copy *lc = kzalloc(sizeof(*lc), GFP_KERNEL);
-	int err;
+	int err = loop_copy_file_open(&lc->file, call->fd, call->flags);
 
-	if (!lc)
-		return ERR_PTR(-ENOMEM);
-	lc->number = number;
-	lc->flags = call->flags;
-	err = loop_copy_file_open(&lc->file, call->fd, call->flags);
 	if (err)
-		goto no_file;
+		return err;
 	err = build(lc, call->block_size);
-	if (!err)
-		return lc;
-	loop_copy_file_close(&lc->file);
-no_file:
-	kfree(lc);
-	return ERR_PTR(err);
+	if (err)
+		loop_copy_file_close(&lc->file);
+	return err;
 }
 
 /**
@@ -367,13 +359,14 @@ void loop_copy_remove(struct loop_copy *lc)
 
 /**
  * loop_copy_free() - close the file of a disk that has been removed
- * @lc: the disk, which is freed
+ * @lc: the disk, or one that was never made; it is freed
  *
  * Context: holds nothing that others wait for: file systems may hang.
  */
 void loop_copy_free(struct loop_copy *lc)
 {
-	loop_copy_file_close(&lc->file);
+	if (lc->file.pages)
+		loop_copy_file_close(&lc->file);
 	kfree(lc);
 }
 

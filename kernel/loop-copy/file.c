@@ -228,6 +228,7 @@ void loop_copy_file_close(struct loop_copy_file *f)
 {
 	loop_copy_file_touch(f);
 	put_pages(f->pages);
+	f->pages = NULL;
 	fput(f->data);
 	fput(f->meta);
 }

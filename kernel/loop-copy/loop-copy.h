@@ -14,8 +14,9 @@
  *
  * Lock order, outermost first:
  *
- *   loop_copy_lock         attach, detach, resize, removal (control.c)
+ *   loop_copy.lock         attach, detach, resize, removal of this disk (control.c)
  *   gendisk.open_mutex     the block layer's; protects .gone
+ *   loop_copy_disks.xa_lock  which disks there are (control.c); a leaf
  *   loop_copy_files_lock   which files are attached (file.c); a leaf
  *
  * Requests go through the file system below, as any program's I/O on the file
@@ -32,6 +33,7 @@
 #include <linux/blkdev.h>
 #include <linux/errseq.h>
 #include <linux/fs.h>
+#include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/workqueue.h>
@@ -84,7 +86,8 @@ struct loop_copy_file {
 
 /**
  * struct loop_copy - a disk
- * @node: list of all, under loop_copy_lock
+ * @refs: the table's, and of whoever is at it
+ * @lock: for what is done to it as a whole; protects @ready
  * @number: n of loopcn
  * @flags: LOOP_COPY_*
  * @file: the file below
@@ -93,13 +96,15 @@ struct loop_copy_file {
  * @wq: for requests that may block
  * @provider: at blk-copy
  * @spare: memory of a copy that is over, for the next; taken by xchg()
- * @remove: for what goes away by itself
+ * @remove: for what goes away by itself; holds a reference
+ * @ready: it is made, and not gone yet
  * @used: somebody has used it, and did not only look; it is never unset
  * @gone: it cannot be opened any more; under disk->open_mutex
  */
 struct loop_copy {
-	struct list_head node;
-	unsigned int number;
+	struct kref refs;
+	struct mutex lock; /* attach, detach, resize, removal; ready */
+	u32 number;
 	u32 flags;
 	struct loop_copy_file file;
 	struct gendisk *disk;
@@ -108,6 +113,7 @@ struct loop_copy {
 	struct blk_copy_provider *provider;
 	struct loop_copy_buf *spare;
 	struct work_struct remove;
+	bool ready;
 	bool used;
 	bool gone;
 };
@@ -178,8 +184,7 @@ bool loop_copy_leaves(const struct loop_copy_file *f, loff_t pos, u64 len);
 void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len);
 
 /* disk.c */
-struct loop_copy *loop_copy_create(const struct loop_copy_attach *call,
-				   unsigned int number);
+int loop_copy_create(struct loop_copy *lc, const struct loop_copy_attach *call);
 int loop_copy_close_for_good(struct loop_copy *lc);
 void loop_copy_remove(struct loop_copy *lc);
 void loop_copy_free(struct loop_copy *lc);
