@@ -58,6 +58,8 @@ struct blk_copy_request {
  * @dst: byte offset on @dst_disk
  * @len: bytes
  * @depth: how many disks above have handed this on
+ * @group: of the block I/O controller, who is charged for it, for
+ *	blk_copy_charge(); NULL: the root's
  * @parent: the piece of the disk above, if there is one
  * @private: as registered
  * @done: the driver sets it: bytes copied, from the beginning on
@@ -74,6 +76,7 @@ struct blk_copy_op {
 	u64 dst;
 	u64 len;
 	unsigned int depth;
+	struct cgroup_subsys_state *group;
 	const struct blk_copy_op *parent;
 	void *private;
 	u64 done;
@@ -161,6 +164,24 @@ int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op);
 
 /* For drivers without one: the piece in a worker. */
 int blk_copy_call(struct blk_copy_op *op, int (*fn)(struct blk_copy_op *op));
+
+/**
+ * struct blk_copy_charge - what a worker does on behalf of others
+ * @group: of the block I/O controller; NULL: nothing is to be undone
+ * @memory: of the memory controller
+ * @before: who was charged before
+ */
+struct blk_copy_charge {
+	struct cgroup_subsys_state *group;
+	struct cgroup_subsys_state *memory;
+	struct mem_cgroup *before;
+};
+
+/* For workers: of drivers' own; a piece in a worker is charged already. */
+void blk_copy_charge(struct blk_copy_charge *c,
+		     struct cgroup_subsys_state *group);
+void blk_copy_uncharge(struct blk_copy_charge *c);
+bool blk_copy_is_own(struct bio *bio);
 
 /* To be asked by drivers now and then in the course of a long piece. */
 bool blk_copy_cancelled(const struct blk_copy_op *op);

@@ -3,6 +3,7 @@
  * blk-copy: the parts and how they fit.
  *
  *   main.c      loading and unloading
+ *   charge.c    whose I/O and memory it is that a worker uses
  *   control.c   the device that programs copy with
  *   copy.c      a range: checks, page caches, cutting it into pieces
  *   emulate.c   a piece by reading and writing

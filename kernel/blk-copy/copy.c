@@ -18,6 +18,7 @@
  *
  * Locks: see blk-copy.h.
  */
+#include <linux/blk-cgroup.h>
 #include <linux/buffer_head.h>
 #include <linux/delay.h>
 #include <linux/export.h>
@@ -158,6 +159,7 @@ static int offload(const struct blk_copy_request *req,
 		   struct blk_copy_provider *dst_p, u64 len, u64 *done)
 {
 	struct blk_copy_provider *src_p = get_source(dst_p, req->src->bd_disk);
+	struct bio payer; /* whose I/O it would be here */
 	struct blk_copy_op op = {
 		.src_disk = req->src->bd_disk,
 		.dst_disk = req->dst->bd_disk,
@@ -174,9 +176,12 @@ static int offload(const struct blk_copy_request *req,
 
 	if (IS_ERR_OR_NULL(src_p))
 		return src_p ? PTR_ERR(src_p) : -EOPNOTSUPP;
+	bio_init(&payer, req->dst, NULL, 0, REQ_OP_WRITE);
+	op.group = bio_blkcg_css(&payer);
 	note_piece(req, src_p, dst_p, 1);
 	err = offload_pinned(req, src_p, dst_p, &op);
 	note_piece(req, src_p, dst_p, -1);
+	bio_uninit(&payer);
 	*done = op.done;
 	blk_copy_put(src_p);
 	return err;

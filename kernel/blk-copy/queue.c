@@ -110,8 +110,11 @@ struct blk_copy_work {
 static void call_work(struct work_struct *work)
 {
 	struct blk_copy_work *w = container_of(work, struct blk_copy_work, work);
+	struct blk_copy_charge charge;
 
+	blk_copy_charge(&charge, w->op->group);
 	w->op->error = w->fn(w->op);
+	blk_copy_uncharge(&charge);
 	complete(&w->op->complete);
 }
 

@@ -21,6 +21,8 @@
  *   of the disk below for instance, and blk-mq, which is sending them when it
  *   calls us, does not send them when we sleep. Those of this disk may wait:
  *   nothing below us depends on them. With those of others a worker does it.
+ * - What is done here is charged to the control group of the submitter; what
+ *   belongs to another, as pages that somebody else has dirtied, a worker does.
  * - The stack holds two file systems: below STACK_NEEDED a worker does it.
  * - A frozen file system lets no write in: the worker waits for it.
  * - A limit on the size of the submitter's files is not meant for us.
@@ -61,7 +63,7 @@ static bool may_inline(const struct loop_copy *lc, const struct request *rq)
 		return false;
 	if (list && !(bio_list_empty(&list[0]) && bio_list_empty(&list[1])))
 		return false;
-	if (compat_plug_holds_others(rq->q))
+	if (compat_plug_holds_others(rq->q) || !blk_copy_is_own(rq->bio))
 		return false;
 	return !stack_is_deep();
 }

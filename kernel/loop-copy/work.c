@@ -6,6 +6,7 @@
  *
  * Locks: see settle.c.
  */
+#include <linux/blk-cgroup.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/sched/mm.h>
@@ -57,6 +58,14 @@ static int handle(struct loop_copy *lc, struct request *rq)
 	}
 }
 
+/* Whose request it is. A flush that nobody else's data goes with is nobody's. */
+static struct cgroup_subsys_state *group_of(struct request *rq)
+{
+	if (req_op(rq) == REQ_OP_DRV_OUT)
+		return blk_copy_rq_op(rq)->group;
+	return rq->bio ? bio_blkcg_css(rq->bio) : NULL;
+}
+
 /**
  * loop_copy_work() - do what may block
  * @work: of the request
@@ -69,7 +78,9 @@ void loop_copy_work(struct work_struct *work)
 	unsigned int flags = current->flags & PF_LOCAL_THROTTLE;
 	struct loop_copy *lc = loop_copy_of(rq);
 	unsigned int noio = memalloc_noio_save();
+	struct blk_copy_charge charge;
 
+	blk_copy_charge(&charge, group_of(rq));
 	/* Writers to us must not be throttled for what others have dirtied. */
 	current->flags |= PF_LOCAL_THROTTLE;
 	switch (req_op(rq)) {
@@ -81,6 +92,7 @@ void loop_copy_work(struct work_struct *work)
 		blk_mq_end_request(rq, errno_to_blk_status(handle(lc, rq)));
 		break;
 	}
+	blk_copy_uncharge(&charge);
 	current->flags = (current->flags & ~PF_LOCAL_THROTTLE) | flags;
 	memalloc_noio_restore(noio);
 }
