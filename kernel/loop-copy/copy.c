@@ -52,9 +52,19 @@ static loff_t dst_pos(const struct copier *c)
 	return c->op->dst + c->op->done;
 }
 
+/* Whole blocks up to the end of a file that may have shrunk. */
+static u64 room(const struct copier *c)
+{
+	u32 block = queue_logical_block_size(c->dst->disk->queue);
+	loff_t end = round_down(loop_copy_file_size(&c->dst->file),
+				(loff_t)block);
+
+	return dst_pos(c) < end ? end - dst_pos(c) : 0;
+}
+
 static u64 left(const struct copier *c, u64 most)
 {
-	return min(most, c->op->len - c->op->done);
+	return min3(most, c->op->len - c->op->done, room(c));
 }
 
 static struct loop_copy_buf *new_buf(void)
@@ -169,11 +179,15 @@ static ssize_t move(struct copier *c)
 
 static ssize_t share(struct copier *c)
 {
+	u64 len = left(c, SHARED_CHUNK);
+
 	if (!c->dst->file.shares)
 		return -EOPNOTSUPP;
+	/* Nothing would mean all that there is. */
+	if (!len)
+		return 0;
 	return vfs_clone_file_range(c->src->file.data, src_pos(c),
-				    c->dst->file.data, dst_pos(c),
-				    left(c, SHARED_CHUNK),
+				    c->dst->file.data, dst_pos(c), len,
 				    REMAP_FILE_CAN_SHORTEN);
 }
 

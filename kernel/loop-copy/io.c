@@ -47,6 +47,13 @@ static bool stack_is_deep(void)
 	return here - (unsigned long)end_of_stack(current) < STACK_NEEDED;
 }
 
+static bool is_inside(const struct loop_copy *lc, const struct request *rq)
+{
+	return loop_copy_file_holds(&lc->file,
+				    (loff_t)blk_rq_pos(rq) << SECTOR_SHIFT,
+				    blk_rq_bytes(rq));
+}
+
 static bool may_inline(const struct loop_copy *lc, const struct request *rq)
 {
 	struct bio_list *list = current->bio_list;
@@ -59,7 +66,7 @@ static bool may_inline(const struct loop_copy *lc, const struct request *rq)
 	    current->flags & (PF_MEMALLOC | PF_WQ_WORKER))
 		return false;
 	if (req_op(rq) == REQ_OP_WRITE &&
-	    rlimit(RLIMIT_FSIZE) != RLIM_INFINITY)
+	    (rlimit(RLIMIT_FSIZE) != RLIM_INFINITY || !is_inside(lc, rq)))
 		return false;
 	if (list && !(bio_list_empty(&list[0]) && bio_list_empty(&list[1])))
 		return false;
@@ -306,6 +313,10 @@ void loop_copy_rw(struct loop_copy *lc, struct request *rq)
 	if (cmd->error) {
 		loop_copy_put_back(&lc->file, pos_of(cmd), left_of(cmd));
 		blk_mq_end_request(rq, errno_to_blk_status(cmd->error));
+		return;
+	}
+	if (req_op(rq) == REQ_OP_WRITE && !is_inside(lc, rq)) {
+		blk_mq_end_request(rq, BLK_STS_IOERR);
 		return;
 	}
 	fill_iocb(lc, rq, lc->file.direct && !cmd->buffered ? IOCB_DIRECT : 0);

@@ -161,6 +161,16 @@ static inline loff_t loop_copy_file_size(const struct loop_copy_file *f)
 	return i_size_read(file_inode(f->meta));
 }
 
+/*
+ * Whether a range is in the file still. What lies beyond the end of one that has
+ * been shortened is not written: it would grow again.
+ */
+static inline bool loop_copy_file_holds(const struct loop_copy_file *f,
+					loff_t pos, u64 len)
+{
+	return pos + len <= loop_copy_file_size(f);
+}
+
 /* Whose pages and extents they are: overlayfs passes reads and writes on. */
 static inline struct inode *loop_copy_inode(const struct loop_copy_file *f)
 {

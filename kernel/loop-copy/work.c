@@ -26,6 +26,8 @@ static int allocate(struct loop_copy *lc, struct request *rq, int mode)
 	unsigned int len = blk_rq_bytes(rq);
 	int err;
 
+	if (!loop_copy_file_holds(&lc->file, pos, len))
+		return -EIO;
 	err = vfs_fallocate(lc->file.meta, mode | FALLOC_FL_KEEP_SIZE, pos, len);
 	/* Parts of blocks are written. */
 	return loop_copy_settle(&lc->file, pos, len, since, err);
