@@ -9,10 +9,13 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <filesystem>
 #include <fstream>
@@ -23,6 +26,7 @@ namespace liveblk::copy {
 namespace {
 
 const std::string prefix = "loopc";
+constexpr std::uint64_t sector = 512;
 
 struct Arguments {
     std::string file;
@@ -70,34 +74,28 @@ std::uint32_t number_of(const std::string &device)
     return number;
 }
 
-std::uint32_t block_size_of(const Arguments &args)
+// The least that direct I/O on a file is possible in; 0 where that is not known, or there is none.
+std::uint32_t direct_block(int file)
 {
-    const std::uint64_t size = args.block_size.empty() ? 0 : parse_bytes(args.block_size);
-    if (size > UINT32_MAX)
-        fail("use a block size of {} bytes: it is too large", size);
+    struct statx st {};
+    if (::statx(file, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) != 0 || !(st.stx_mask & STATX_DIOALIGN))
+        return 0;
+    return st.stx_dio_offset_align;
+}
+
+std::uint32_t block_size_of(const Arguments &args, int file)
+{
+    if (args.block_size.empty())
+        return 0;
+    const std::uint64_t size = parse_bytes(args.block_size);
+    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    if (!std::has_single_bit(size) || size < sector || size > page)
+        fail("attach '{}': a block size of {} is not possible: it has to be a power of two from {} to {}", args.file,
+             size, sector, page);
+    if (const std::uint32_t least = direct_block(file); size < least && !args.buffered)
+        fail("attach '{}': a block size of {} is not possible: direct I/O on this file needs {} (or --buffered)",
+             args.file, size, least);
     return static_cast<std::uint32_t>(size);
-}
-
-void attach(const Arguments &args)
-{
-    loop_copy_attach call = {};
-    call.flags = (args.read_only ? LOOP_COPY_READ_ONLY : 0) | (args.autoclear ? LOOP_COPY_AUTOCLEAR : 0) |
-                 (args.partscan ? LOOP_COPY_PARTSCAN : 0) | (args.buffered ? LOOP_COPY_BUFFERED : 0);
-    call.block_size = block_size_of(args);
-    const UniqueFd file(::open(args.file.c_str(), (args.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
-    if (!file)
-        fail_errno(fmt::format("open '{}'", args.file));
-    call.fd = file.get();
-    const Control control;
-    control.call(LOOP_COPY_ATTACH, call, fmt::format("attach '{}'", args.file));
-    fmt::print("/dev/{}{}\n", prefix, call.number);
-}
-
-void on_disk(const Arguments &args, unsigned long request, const std::string &verb)
-{
-    loop_copy_disk call = {.number = number_of(args.device), .reserved = 0};
-    const Control control;
-    control.call(request, call, fmt::format("{} '{}'", verb, args.device));
 }
 
 std::string attribute(const std::filesystem::path &path)
@@ -108,12 +106,59 @@ std::string attribute(const std::filesystem::path &path)
     return text;
 }
 
+// What does not fill a block at the end of the file, nobody sees on the disk.
+void warn_of_rest(const std::string &file, std::uint64_t file_size, const std::string &disk)
+{
+    const std::filesystem::path sysfs = "/sys/block/" + disk;
+    const std::string sectors = attribute(sysfs / "size");
+    const std::string block = attribute(sysfs / "queue/logical_block_size");
+    // It may have gone already.
+    if (sectors.empty())
+        return;
+    const std::uint64_t size = std::stoull(sectors) * sector;
+    if (file_size > 0 && size == 0)
+        fmt::print(stderr, "blk-copy: warning: '{}': it is smaller than a block of {} bytes: /dev/{} has no bytes\n",
+                   file, block, disk);
+    else if (file_size > size)
+        fmt::print(stderr, "blk-copy: warning: '{}': the last {} bytes are no block of {} and not part of /dev/{}\n",
+                   file, file_size - size, block, disk);
+}
+
+void attach(const Arguments &args)
+{
+    loop_copy_attach call = {};
+    call.flags = (args.read_only ? LOOP_COPY_READ_ONLY : 0) | (args.autoclear ? LOOP_COPY_AUTOCLEAR : 0) |
+                 (args.partscan ? LOOP_COPY_PARTSCAN : 0) | (args.buffered ? LOOP_COPY_BUFFERED : 0);
+    const UniqueFd file(::open(args.file.c_str(), (args.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+    if (!file)
+        fail_errno(fmt::format("open '{}'", args.file));
+    struct stat st {};
+    if (::fstat(file.get(), &st) != 0)
+        fail_errno(fmt::format("look at '{}'", args.file));
+    if (!S_ISREG(st.st_mode))
+        fail("attach '{}': it is no regular file", args.file);
+    call.fd = file.get();
+    call.block_size = block_size_of(args, file.get());
+    const Control control;
+    control.call(LOOP_COPY_ATTACH, call, fmt::format("attach '{}'", args.file));
+    const std::string disk = fmt::format("{}{}", prefix, call.number);
+    warn_of_rest(args.file, static_cast<std::uint64_t>(st.st_size), disk);
+    fmt::print("/dev/{}\n", disk);
+}
+
+void on_disk(const Arguments &args, unsigned long request, const std::string &verb)
+{
+    loop_copy_disk call = {.number = number_of(args.device), .reserved = 0};
+    const Control control;
+    control.call(request, call, fmt::format("{} '{}'", verb, args.device));
+}
+
 nlohmann::ordered_json describe(const std::filesystem::path &disk)
 {
     const auto ours = disk / "loop-copy";
     return {{"name", "/dev/" + disk.filename().string()},
             {"file", attribute(ours / "backing_file")},
-            {"size", std::stoull("0" + attribute(disk / "size")) * 512},
+            {"size", std::stoull("0" + attribute(disk / "size")) * sector},
             {"block_size", std::stoull("0" + attribute(disk / "queue/logical_block_size"))},
             {"read_only", attribute(disk / "ro") == "1"},
             {"autoclear", attribute(ours / "autoclear") == "1"},
