@@ -31,7 +31,8 @@ struct Arguments {
     bool json = false;
 };
 
-// Whole calls are ended by the signal too, and say how far they came.
+// Whole calls are ended by the signal too, and say how far they came. They are also by what is no signal to us: a
+// suspend to RAM, the freezing of a control group, being stopped. Then there is more to do.
 void catch_signals()
 {
     struct sigaction action {};
@@ -100,7 +101,9 @@ void copy(const Arguments &args)
                                              to.offset + total.done, std::min(step, length - total.done), args.emulate);
             total.done += part.done;
             total.offloaded += part.offloaded;
-            total.error = part.error ? part.error : interrupted && total.done < length ? EINTR : 0;
+            total.error = part.error == EINTR ? 0 : part.error;
+            if (!total.error && interrupted && total.done < length)
+                total.error = EINTR;
             progress.advance(part.done);
         }
     }
