@@ -48,7 +48,7 @@ static inline bool __compat_copy_is_safe(unsigned int built,
 
 	if (!bad || compat_cache_is_locked(bad))
 		return true;
-	pr_err("Linux %u.%u.%u does not keep programs from writing through the page cache beside a copy; 6.1.159, 6.12.31 and later do\n",
+	pr_err("blk-copy: Linux %u.%u.%u does not keep programs from writing through the page cache beside a copy; 6.1.159, 6.12.31 and later do\n",
 	       bad >> 16, bad >> 8 & 0xff, bad & 0xff);
 	return false;
 }

@@ -13,7 +13,7 @@ set -eu -o pipefail
 
 below=/dev/vda
 mnt=/run/below
-groups=/run/cgroup
+groups=/run/groups
 number=$(cat /sys/block/vda/dev)
 # A second and a half at the limit.
 bytes=$((6 * mib))

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# test: loop-copy as a disk: shared extents, files on it, discard, read-only, resize, partitions, block size, autoclear
+# test: loop-copy as a disk: shared extents, files on it, discard, read-only, resize, partitions, block size, autoclear, hanging file systems
 # needs: jq filefrag fio mkfs.btrfs mkfs.xfs mkfs.ext4 e2fsck xfs_repair sfdisk blkdiscard fstrim fsfreeze
-# timeout: 300
+# timeout: 400
 # mem: 3G
 # disks: 256M
 # debug: yes
@@ -214,8 +214,7 @@ test_forms() {
 	must_fail "" blockdev --setrw "$disk"
 	must_fail "read-only|not permitted" blk-copy "$disk" "$disk:8m" 1m
 	cp_loop_detach "$disk"
-	must_fail "Invalid" blk-copy loop attach -b 768 "$dir/a.img"
-	must_fail "Invalid" blk-copy loop attach /dev/null
+	must_fail "no regular file" blk-copy loop attach /dev/null
 	must_fail "no disk of loop-copy" blk-copy loop detach /dev/vda
 	must_fail "No such device" blk-copy loop detach /dev/loopc77
 	disk=$(cp_loop -b 4k "$dir/a.img")
@@ -293,6 +292,95 @@ test_twins() {
 	rm "$dir/twins"
 }
 
+# One that looks for partitions waits for the file system with all that it holds.
+test_hung() {
+	lb_step "a file system that hangs keeps nobody from other disks"
+	local below hung=/run/hung disk other attaching wait
+	below=$(lb_ramdisk 64)
+	mkfs.ext4 -q -F "$below"
+	mkdir -p $hung
+	mount "$below" $hung
+	dd if=/dev/zero of=$hung/a bs=1M count=4 conv=fsync status=none
+	truncate -s 16M "$ext4/other"
+	disk=$(cp_loop "$ext4/other")
+	dmsetup suspend --noflush --nolockfs "${below##*/}"
+	blk-copy loop attach -P $hung/a >/run/attached &
+	attaching=$!
+	sleep 1
+	[ -d /proc/$attaching ] || lb_fail "it did not hang"
+	other=$(timeout 30 blk-copy loop attach "$ext4/other") || lb_fail "nobody can attach a file"
+	timeout 30 blk-copy loop resize "$other" || lb_fail "nobody can resize a disk"
+	timeout 30 blk-copy loop detach "$other" || lb_fail "nobody can detach a disk"
+	timeout 30 blk-copy loop detach "$disk" || lb_fail "nobody can detach an older disk"
+	timeout 30 blk-copy loop list --json | jq -e . >/dev/null || lb_fail "nobody can list the disks"
+	# Who waits for that one can be told to stop.
+	wait=0
+	timeout -s KILL 2 blk-copy loop detach /dev/loopc1 2>/dev/null || wait=$?
+	[ $wait = 137 ] || lb_fail "detaching a disk that is being made ended with $wait"
+	dmsetup resume "${below##*/}"
+	wait $attaching || lb_fail "it was not attached in the end"
+	[ "$(</run/attached)" = /dev/loopc1 ] || lb_fail "it is $(</run/attached)"
+	cp_loop_detach "$(</run/attached)"
+	umount $hung
+	rm "$ext4/other"
+}
+
+refused_beyond() { # DISK
+	local disk=$1
+	must_give "Input/output error" if=/dev/urandom of="$disk" bs=4k seek=1024 count=1 oflag=direct conv=notrunc
+	must_give "Input/output error" if=/dev/urandom of="$disk" bs=64k seek=$((4 * mib - 32768))B count=1 oflag=direct conv=notrunc
+	must_give "Input/output error" if="$disk" of=/dev/null bs=4k skip=1024 count=1 iflag=direct
+	must_fail "Input/output error" blkdiscard -o $((8 * mib)) -l $mib "$disk"
+	must_fail "Input/output error" blkdiscard -z -o $((8 * mib)) -l $mib "$disk"
+	must_fail "Input/output error; 0 of" blk-copy "$disk" "$disk:8m" 1m
+	must_fail "Input/output error; 524288 of" blk-copy "$disk" "$disk:3584k" 1m
+}
+
+# What lies beyond the new end is not there any more, and does not come back by itself.
+test_shortened() { # FILE [OPTION]...
+	local file=$1
+	lb_step "$file is shortened, ${*:2}"
+	truncate -s 16M "$file"
+	disk=$(cp_loop "$@")
+	cp_fill "$disk" 0 $((8 * mib))
+	truncate -s 4M "$file"
+	refused_beyond "$disk"
+	[ "$(stat -c %s "$file")" = $((4 * mib)) ] || lb_fail "$file has $(stat -c %s "$file") bytes"
+	[ "$(($(stat -c %b "$file") * 512))" -le $((4 * mib + 65536)) ] || lb_fail "$file has blocks beyond its end"
+	cp_fill "$disk" $((3 * mib)) $mib
+	blk-copy "$disk" "$disk:3m" 1m
+	truncate -s 16M "$file"
+	cp_fill "$disk" $((8 * mib)) $mib
+	cp_loop_detach "$disk"
+	rm "$file"
+}
+
+attach_and_warn() { # SIZE WANTED-SIZE WARNING [OPTION]...
+	local size=$1 wanted=$2 warning=$3
+	shift 3
+	truncate -s "$size" "$dir/rest"
+	disk=$(blk-copy loop attach "$@" "$dir/rest" 2>/run/warning) || lb_fail "$size bytes: $(</run/warning)"
+	[[ $(</run/warning) =~ $warning ]] || lb_fail "$size bytes, $*: '$(</run/warning)', not '$warning'"
+	[ "$(blockdev --getsize64 "$disk")" = "$wanted" ] || lb_fail "$size bytes, $*: $(blockdev --getsize64 "$disk") on the disk"
+	cp_loop_detach "$disk"
+}
+
+test_rest() {
+	lb_step "files that do not fill their last block, and block sizes"
+	local size
+	attach_and_warn 1 0 "warning: '.*rest': it is smaller than a block of 512 bytes"
+	attach_and_warn 511 0 "smaller than a block"
+	attach_and_warn 512 512 '^$'
+	attach_and_warn 0 0 '^$'
+	attach_and_warn 1000 512 "the last 488 bytes are no block of 512"
+	attach_and_warn 12800 12288 "the last 512 bytes are no block of 4096" -b 4k
+	for size in 8192 768 256 0 5G; do
+		must_fail "attach '.*rest': a block size of [0-9]+ is not possible: .* power of two from 512 to 4096" \
+			blk-copy loop attach -b $size "$dir/rest"
+	done
+	rm "$dir/rest"
+}
+
 # One submission has requests for the disk below, as many as that has tags, and requests for a disk on it, for which the
 # file system has to read a block of its own: that one waits for a tag, and the others must not wait for it.
 test_plug() {
@@ -303,9 +391,8 @@ test_plug() {
 	modprobe ext4
 	mkfs.ext4 -q -F -b 4096 "$below"
 	mount "$below" "$mounted"
-	dd if=/dev/urandom of="$mounted/disk" bs=64k count=128 conv=fsync status=none
-	# Every second block a hole: too many extents for the inode.
-	for ((i = 0; i < 128; i += 2)); do fallocate -p -o $((i * 65536)) -l 65536 "$mounted/disk"; done
+	# Every second block is a hole: too many extents for the inode.
+	fio --name=holes --filename="$mounted/disk" --rw=write:64k --bs=64k --size=8m --end_fsync=1 --minimal --output=/run/fio-holes
 	umount "$mounted"
 	mount "$below" "$mounted"
 	echo none >$queue/scheduler
@@ -315,18 +402,17 @@ test_plug() {
 	taskset -c 0 fio --name=plug --filename="$disk:$below" --file_service_type=roundrobin --size=16m --rw=randread --bs=4k \
 		--direct=1 --ioengine=io_uring --iodepth=8 --iodepth_batch_submit=8 --number_ios=64 --minimal --output=/run/fio-plug &
 	fio=$!
-	for _ in {1..100}; do
+	for _ in {1..150}; do
 		[ -d "/proc/$fio" ] || break
-		sleep 0.1
+		sleep 0.2
 	done
 	[ ! -d "/proc/$fio" ] || {
-		grep -l 'D (disk sleep)' /proc/[0-9]*/task/*/status | while read -r task; do cat "${task%status}stack"; done
+		cat "/proc/$fio"/task/*/stack
 		lb_fail "the submitter waits for what it has not sent"
 	}
 	wait "$fio" || lb_fail "fio: $(cat /run/fio-plug)"
 	cp_loop_detach "$disk"
 	umount "$mounted"
-	cat $queue/nr_requests
 }
 
 cp_load loop-copy
@@ -345,6 +431,10 @@ test_files xfs
 test_partitions
 test_autoclear_partitions
 test_frozen
+test_hung
+test_rest
+for file in "$dir" "$ext4" "$(lb_scratch 300 btrfs)" "$(lb_scratch 64 tmpfs)"; do test_shortened "$file/short"; done
+test_shortened "$ext4/short" --buffered
 test_module
 test_unshared
 test_forms
