@@ -185,7 +185,7 @@ static int write_refcounts(struct qcow2_image *q, struct commit *c)
 	if (!r)
 		r = qcow2_store_flush(&q->store);
 	if (!r && c->moved)
-		r = qcow2_header_write(q, q->header_dirty_bit);
+		r = qcow2_header_move(q);
 	return r;
 }
 
@@ -227,8 +227,7 @@ static void commit_failed(struct qcow2_image *q, struct commit *c)
 		qcow2_table_redirty(q, &q->reftable);
 	q->reftable_moved |= c->moved;
 	list_splice(&c->frees, &q->frees);
-	if (!q->stopping)
-		queue_delayed_work(q->commit_wq, &q->commit_later, COMMIT_AFTER);
+	qcow2_commit_soon(q);
 	spin_unlock_irq(&q->md_lock);
 }
 
@@ -241,7 +240,7 @@ static void commit_succeeded(struct qcow2_image *q, struct commit *c)
 	    bitmap_empty(q->l1.dirty, q->l1.blocks))
 		WRITE_ONCE(q->unstable, false);
 	else
-		queue_delayed_work(q->commit_wq, &q->commit_later, COMMIT_AFTER);
+		qcow2_commit_soon(q);
 	spin_unlock_irq(&q->md_lock);
 	qcow2_free_later(q, &c->frees);
 }
@@ -267,8 +266,10 @@ static int do_commit(struct qcow2_image *q)
 	if (r)
 		qcow2_limit_err(q, "cannot write metadata: error %d", r);
 	/* A failed fsync drops the page cache's dirty pages for good. */
-	if (r == -EIO && !q->store.direct)
+	if (r == -EIO && !q->store.direct) {
+		q->writes_lost = true;
 		qcow2_image_fail(q, "the page cache lost writes, of", 0);
+	}
 	WRITE_ONCE(q->last_commit, r);
 	qcow2_count(q, COMMIT);
 	return r;
@@ -321,10 +322,13 @@ void qcow2_commit_work(struct work_struct *work)
 
 /**
  * qcow2_commit_soon() - have a commit in the background
- * @q: the image
+ * @q: the image; nothing is done if it is being stopped
  */
 void qcow2_commit_soon(struct qcow2_image *q)
 {
+	lockdep_assert_held(&q->md_lock);
+	if (q->stopping)
+		return;
 	queue_delayed_work(q->commit_wq, &q->commit_later, COMMIT_AFTER);
 }
 
@@ -424,5 +428,5 @@ void qcow2_mark_unstable(struct qcow2_image *q)
 	WRITE_ONCE(q->unstable, true);
 	/* Pairs with smp_rmb() in unstable(). */
 	smp_wmb();
-	queue_delayed_work(q->commit_wq, &q->commit_later, COMMIT_AFTER);
+	qcow2_commit_soon(q);
 }

@@ -4,6 +4,7 @@
  *
  *   target.c    device-mapper glue: constructor, suspend, resume, status
  *   image.c     one open image: header, tables, life cycle
+ *   loss.c      images whose changes could not be written
  *   store.c     where its bytes are: a file or a block device
  *   lock.c      locks that QEMU respects
  *   cache.c     cached blocks of L2 tables and refcount blocks
@@ -25,6 +26,7 @@
  *
  * Lock order, outermost first:
  *
+ *   record.busy            an image that could not be written (loss.c)
  *   image.state_lock       start and stop, status
  *   range                  (not a lock: waiters are parked, see range.c)
  *   image.l2_lock[]        one L2 table: loading, creation
@@ -72,6 +74,7 @@
 #define QCOW2_REPORTED_MAX	256
 
 struct qcow2_image;
+struct qcow2_record;
 
 /**
  * struct qcow2_store - where the bytes of an image are
@@ -377,11 +380,15 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @no_lock: leave QEMU's locks alone
  * @cache_limit: KiB of metadata to be cached at the most
  * @store: where the bytes are
+ * @record: for when changes cannot be written
  *
  * From preresume to postsuspend, under the locks named beside them:
  *
  * @state_lock: start and stop
  * @live: between a start and a stop, under @state_lock
+ * @accept_loss: the next start goes on from what is on disk, whatever was lost
+ * @unsaved: the last stop could not write everything, under @state_lock
+ * @writes_lost: the store has lost what it had accepted
  * @mode: what may be done with the image
  * @geo: the header's facts; the refcount table's place changes under
  *	@alloc_lock, @reftable_lock and @md_lock, all else is fixed
@@ -446,7 +453,8 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @flush_lock: @flushes and @commit_waits
  * @flushes: bios that end with the next commit
  * @commit_waits: others who wait for it
- * @stopping: commits write everything there is
+ * @stopping: commits write everything there is, and nothing starts one later;
+ *	changes under @md_lock
  * @commit_work: runs a commit
  * @commit_later: starts one if nobody asks for it
  * @commit_error: of the writes in flight
@@ -489,9 +497,13 @@ struct qcow2_image {
 	bool no_lock;
 	u32 cache_limit;
 	struct qcow2_store store;
+	struct qcow2_record *record;
 
 	struct mutex state_lock;	/* start, stop */
 	bool live;
+	bool accept_loss;
+	bool unsaved;
+	bool writes_lost;
 	enum qcow2_mode mode;
 	struct qcow2_geometry geo;
 	struct mutex header_lock;	/* header, header_dirty_bit */
@@ -634,12 +646,23 @@ static inline bool qcow2_lazy(const struct qcow2_image *q)
 /* image.c */
 int qcow2_image_probe(struct qcow2_image *q, struct qcow2_reason *why);
 int qcow2_image_start(struct qcow2_image *q);
-void qcow2_image_stop(struct qcow2_image *q);
+int qcow2_image_stop(struct qcow2_image *q);
 void qcow2_image_forget(struct qcow2_image *q);
 int qcow2_header_write(struct qcow2_image *q, bool dirty);
+int qcow2_header_move(struct qcow2_image *q);
 int qcow2_header_set_dirty(struct qcow2_image *q);
 void qcow2_report(struct qcow2_image *q, u64 key, const char *what, u64 where);
 void qcow2_image_fail(struct qcow2_image *q, const char *what, u64 where);
+
+/* loss.c */
+int qcow2_loss_init(struct qcow2_image *q);
+void qcow2_loss_exit(struct qcow2_image *q);
+void qcow2_loss_threatens(struct qcow2_image *q);
+void qcow2_loss_note(struct qcow2_image *q);
+void qcow2_loss_averted(struct qcow2_image *q);
+int qcow2_loss_check(struct qcow2_image *q, bool resuming);
+void qcow2_loss_accepted(struct qcow2_image *q);
+void qcow2_loss_drop_all(void);
 
 /* store.c */
 int qcow2_store_open(struct qcow2_store *st, struct dm_target *ti,

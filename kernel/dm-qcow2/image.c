@@ -76,26 +76,14 @@ int qcow2_image_probe(struct qcow2_image *q, struct qcow2_reason *why)
 	return r;
 }
 
-/**
- * qcow2_header_write() - write the header block
- * @q: the image
- * @dirty: value of the dirty bit
- *
- * Takes the refcount table's place from image.geo, clears all autoclear bits
- * and marks the image corrupt if it was found to be; everything else stays as
- * it was read. Durable on return.
- * Return: 0 or a negative error.
- */
-int qcow2_header_write(struct qcow2_image *q, bool dirty)
+static int write_header(struct qcow2_image *q, bool dirty)
 {
 	struct qcow2_header *h = q->header;
 	u64 incompat = q->geo.incompat & ~QCOW2_INCOMPAT_DIRTY;
 	bool failed = READ_ONCE(q->mode) == QCOW2_MODE_FAIL;
 	int r;
 
-	mutex_lock(&q->header_lock);
-	h->refcount_table_offset = cpu_to_be64(q->geo.reftable_offset);
-	h->refcount_table_clusters = cpu_to_be32(q->geo.reftable_clusters);
+	lockdep_assert_held(&q->header_lock);
 	if (q->geo.version >= 3) {
 		if (dirty)
 			incompat |= QCOW2_INCOMPAT_DIRTY;
@@ -111,6 +99,46 @@ int qcow2_header_write(struct qcow2_image *q, bool dirty)
 	if (!r)
 		q->header_dirty_bit = dirty;
 	WRITE_ONCE(q->dirty_durable, !r && dirty);
+	return r;
+}
+
+/**
+ * qcow2_header_write() - write the header block
+ * @q: the image
+ * @dirty: value of the dirty bit
+ *
+ * Clears all autoclear bits and marks the image corrupt if it was found to be;
+ * everything else stays as it was read. Above all the refcount table's place,
+ * which is that of the last commit that moved it: a table in memory may be
+ * nowhere on disk yet. Durable on return.
+ * Return: 0 or a negative error.
+ */
+int qcow2_header_write(struct qcow2_image *q, bool dirty)
+{
+	int r;
+
+	mutex_lock(&q->header_lock);
+	r = write_header(q, dirty);
+	mutex_unlock(&q->header_lock);
+	return r;
+}
+
+/**
+ * qcow2_header_move() - have the header name the refcount table's new place
+ * @q: the image, whose refcount table is durable there
+ *
+ * Return: 0 or a negative error, after which either place may be named.
+ */
+int qcow2_header_move(struct qcow2_image *q)
+{
+	int r;
+
+	lockdep_assert_held(&q->reftable_lock);
+	mutex_lock(&q->header_lock);
+	q->header->refcount_table_offset = cpu_to_be64(q->geo.reftable_offset);
+	q->header->refcount_table_clusters =
+		cpu_to_be32(q->geo.reftable_clusters);
+	r = write_header(q, q->header_dirty_bit);
 	mutex_unlock(&q->header_lock);
 	return r;
 }
@@ -128,11 +156,10 @@ int qcow2_header_set_dirty(struct qcow2_image *q)
 
 	if (!qcow2_lazy(q) || READ_ONCE(q->dirty_durable))
 		return 0;
-	/* Keeps the place of the refcount table from changing meanwhile. */
-	mutex_lock(&q->reftable_lock);
+	mutex_lock(&q->header_lock);
 	if (!q->dirty_durable)
-		r = qcow2_header_write(q, true);
-	mutex_unlock(&q->reftable_lock);
+		r = write_header(q, true);
+	mutex_unlock(&q->header_lock);
 	return r;
 }
 
@@ -252,6 +279,15 @@ static void unload(struct qcow2_image *q)
 	q->header = NULL;
 }
 
+/* The changes are in use again, and not about to be lost. */
+static void go_on(struct qcow2_image *q)
+{
+	qcow2_loss_averted(q);
+	spin_lock_irq(&q->md_lock);
+	qcow2_commit_soon(q);
+	spin_unlock_irq(&q->md_lock);
+}
+
 /**
  * qcow2_image_start() - lock an image and read it anew
  * @q: the image
@@ -263,12 +299,17 @@ int qcow2_image_start(struct qcow2_image *q)
 	unsigned int scope;
 	int r = 0;
 
+	if (!q->live) {
+		r = qcow2_loss_check(q, true);
+		if (r)
+			return r;
+	}
 	mutex_lock(&q->state_lock);
 	/* I/O that reclaim starts on this device waits for us. */
 	scope = qcow2_enter();
 	if (q->live) {
 		/* The last suspend could not write everything. */
-		qcow2_commit_soon(q);
+		go_on(q);
 		goto out;
 	}
 	r = qcow2_lock_image(q);
@@ -281,6 +322,8 @@ int qcow2_image_start(struct qcow2_image *q)
 	q->last_commit = 0;
 	q->unstable = false;
 	q->stopping = false;
+	q->unsaved = false;
+	q->writes_lost = false;
 	q->reftable_moved = false;
 	atomic_set(&q->nr_reported, 0);
 	q->size_at_start = qcow2_store_size(&q->store);
@@ -296,6 +339,7 @@ int qcow2_image_start(struct qcow2_image *q)
 		qcow2_unlock_image(q);
 	} else {
 		q->live = true;
+		qcow2_loss_accepted(q);
 	}
 out:
 	qcow2_leave(scope);
@@ -315,13 +359,20 @@ static bool all_clean(struct qcow2_image *q)
 	return clean;
 }
 
+static void set_stopping(struct qcow2_image *q, bool stopping)
+{
+	spin_lock_irq(&q->md_lock);
+	q->stopping = stopping;
+	spin_unlock_irq(&q->md_lock);
+}
+
 /* Writes everything; the image is complete afterwards. */
 static int close_image(struct qcow2_image *q)
 {
 	u64 used;
 	int i, r = 0;
 
-	q->stopping = true;
+	set_stopping(q, true);
 	for (i = 0; !r && i < CLOSING_COMMITS; i++) {
 		r = qcow2_commit(q);
 		qcow2_free_drain(q);
@@ -353,12 +404,41 @@ static void forget_frees(struct qcow2_image *q)
 	qcow2_free_release(q, &frees);
 }
 
+/*
+ * Waits until nothing is under way or will be. A commit that fails would start
+ * another one later, if it were not for image.stopping.
+ */
 static void settle_work(struct qcow2_image *q)
 {
+	set_stopping(q, true);
 	cancel_delayed_work_sync(&q->commit_later);
 	flush_workqueue(q->commit_wq);
 	srcu_barrier(&q->srcu);
 	flush_workqueue(q->commit_wq);
+}
+
+/*
+ * What is in memory may be lost with the table. That should not go unnoticed
+ * even if the machine is started anew: if the header can be written, it is.
+ */
+static void keep(struct qcow2_image *q, int err)
+{
+	bool marked = q->geo.version >= 3 && !qcow2_header_write(q, true);
+
+	qcow2_err(q, "could not write all metadata: error %d; the image stays in use, and resuming tries again%s",
+		  err, marked ? "; marked dirty until then" : "");
+	q->unsaved = true;
+	qcow2_loss_threatens(q);
+	set_stopping(q, false);
+}
+
+static void let_go(struct qcow2_image *q)
+{
+	forget_frees(q);
+	unload(q);
+	qcow2_store_sync_cache(&q->store);
+	qcow2_unlock_image(q);
+	q->live = false;
 }
 
 /**
@@ -368,9 +448,11 @@ static void settle_work(struct qcow2_image *q)
  * If that fails, the image stays locked and all is kept for the next resume:
  * whoever uses the device must not find it as it was some time ago. A corrupt
  * image takes no more writes, so nothing is gained by keeping it.
- * Context: postsuspend; no bio is under way or will come.
+ * Context: postsuspend, or preresume of the table that replaces this one; no
+ * bio is under way or will come.
+ * Return: 0, or a negative error if not everything could be written.
  */
-void qcow2_image_stop(struct qcow2_image *q)
+int qcow2_image_stop(struct qcow2_image *q)
 {
 	unsigned int scope;
 	int r = 0;
@@ -385,22 +467,21 @@ void qcow2_image_stop(struct qcow2_image *q)
 		r = close_image(q);
 	settle_work(q);
 	if (r && q->mode != QCOW2_MODE_FAIL) {
-		qcow2_err(q, "could not write all metadata: error %d; the image stays in use, and resuming tries again",
-			  r);
-		q->stopping = false;
+		keep(q, r);
 		goto out;
 	}
 	if (r)
 		qcow2_err(q, "could not write all metadata: error %d; run qemu-img check",
 			  r);
-	forget_frees(q);
-	unload(q);
-	qcow2_store_sync_cache(&q->store);
-	qcow2_unlock_image(q);
-	q->live = false;
+	if (r || q->writes_lost)
+		qcow2_loss_note(q);
+	else
+		qcow2_loss_averted(q);
+	let_go(q);
 out:
 	qcow2_leave(scope);
 	mutex_unlock(&q->state_lock);
+	return r;
 }
 
 /**
@@ -416,6 +497,8 @@ void qcow2_image_forget(struct qcow2_image *q)
 	if (!q->live)
 		return;
 	settle_work(q);
+	if (!q->read_only && (q->unsaved || q->writes_lost || !all_clean(q)))
+		qcow2_loss_note(q);
 	forget_frees(q);
 	unload(q);
 	qcow2_unlock_image(q);

@@ -54,6 +54,8 @@ static int parse_optional(struct dm_arg_set *as, struct qcow2_image *q,
 			q->read_only = true;
 		} else if (!strcmp(arg, "no_lock")) {
 			q->no_lock = true;
+		} else if (!strcmp(arg, "accept_loss")) {
+			q->accept_loss = true;
 		} else if (!strcmp(arg, "cache_kib")) {
 			r = parse_cache(as, q, error);
 		} else if (!strcmp(arg, "backing") ||
@@ -130,8 +132,8 @@ static int init_resources(struct qcow2_image *q)
 static void destroy(struct qcow2_image *q)
 {
 	qcow2_copy_unregister(q);
-	cancel_work_sync(&q->event_work);
 	qcow2_image_forget(q);
+	qcow2_loss_exit(q);
 	qcow2_cache_exit(q);
 	qcow2_buf_exit(q);
 	mempool_exit(&q->subs);
@@ -142,6 +144,8 @@ static void destroy(struct qcow2_image *q)
 		destroy_workqueue(q->io_wq);
 	if (q->store.wq)
 		destroy_workqueue(q->store.wq);
+	/* Any of the work above may have raised one. */
+	cancel_work_sync(&q->event_work);
 	kfree(q->slots);
 	free_percpu(q->stats);
 	qcow2_store_close(&q->store, q->ti);
@@ -191,6 +195,20 @@ static int open_image(struct qcow2_image *q, const char *spec, char **error)
 	return 0;
 }
 
+static int refuse_losses(struct qcow2_image *q, char **error)
+{
+	int r = qcow2_loss_init(q);
+
+	if (r) {
+		*error = "out of memory";
+		return r;
+	}
+	r = qcow2_loss_check(q, false);
+	if (r)
+		*error = "changes could not be written";
+	return r;
+}
+
 /* No limit for a bio: device-mapper would split it, see qcow2_fast_rw(). */
 static void set_up_target(struct dm_target *ti)
 {
@@ -203,7 +221,7 @@ static void set_up_target(struct dm_target *ti)
 }
 
 /*
- * <image> [<#args> [read_only] [cache_kib <n>] [no_lock]]
+ * <image> [<#args> [read_only] [cache_kib <n>] [no_lock] [accept_loss]]
  *
  * <image>: /absolute/path or fd:<n>
  */
@@ -235,6 +253,8 @@ static int qcow2_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		goto bad;
 	}
 	r = open_image(q, spec, &ti->error);
+	if (!r)
+		r = refuse_losses(q, &ti->error);
 	if (r)
 		goto bad;
 	r = qcow2_copy_register(q);
@@ -498,6 +518,7 @@ static int __init qcow2_init(void)
 static void __exit qcow2_exit(void)
 {
 	dm_unregister_target(&qcow2_target);
+	qcow2_loss_drop_all();
 	/* Blocks of the cache are freed after a grace period. */
 	rcu_barrier();
 }

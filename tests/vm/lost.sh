@@ -1,0 +1,270 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# test: an image whose changes could not be written never comes back as it was without being told to
+# needs: qemu-img qemu-io dmsetup jq
+# timeout: 300
+# debug: yes
+set -eu -o pipefail
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
+
+name=lost0
+device=/dev/mapper/$name
+below=/dev/mapper/lostbelow
+mib=1048576
+was_lost='qcow2.*changes.*lost.*accept_loss'
+
+below_is() { # TARGET ARGUMENT...
+	dmsetup reload lostbelow --table "0 $(blockdev --getsz "$ram") $*"
+	dmsetup resume lostbelow
+}
+below_fails() { below_is error; }
+below_works() { below_is linear "$ram" 0; }
+
+write_at() { # BYTE OFFSET LENGTH
+	qemu-io -f raw -t none -c "write -q -P $1 $2 $3" -c flush "$device" >/dev/null
+}
+
+# Written and durable: ones. Written, and nowhere but in memory: sevens.
+begin() { # [qemu-img option...]
+	lb_image "$below" 24M "$@"
+	line="0 49152 qcow2 $below"
+	lb_attach "$name" "$below"
+	write_at 1 0 $mib
+	head -c $mib /dev/zero | tr '\0' '\7' |
+		dd of="$device" bs=64k seek=16 iflag=fullblock oflag=direct conv=notrunc status=none
+}
+
+load() { dmsetup reload "$name" --table "$line${1:+ $# $*}"; } # [ARGUMENT...]
+
+all_there() {
+	must_hold raw "$device" 1 0 $mib
+	must_hold raw "$device" 7 $mib $mib
+}
+
+# The device has neither the new nor, as if it were all right, the old.
+not_older() { # WHEN
+	! dmsetup info -c --noheadings -o suspended "$name" | grep -qi active || {
+		must_hold raw "$device" 7 $mib $mib
+		lb_fail "$1: the device came back, with everything; this was not to be expected"
+	}
+}
+
+end() {
+	lb_detach "$name"
+	lb_check "$below"
+}
+
+test_reload_refused() {
+	lb_step "a table for an image that could not be written is refused; the old one still has all"
+	begin
+	below_fails
+	dmsetup suspend "$name"
+	below_works
+	mark_log
+	if load 2>/dev/null; then
+		# What the old module allowed: here it lost what the table before had.
+		dmsetup resume "$name" 2>/dev/null || true
+		dmsetup resume "$name"
+		all_there
+	fi
+	must_be_logged "qcow2.*resume the device"
+	dmsetup resume "$name"
+	all_there
+	dmsetup suspend "$name"
+	load || lb_fail "written since, and still refused"
+	dmsetup resume "$name"
+	all_there
+	end
+	must_hold qcow2 "$below" 7 $mib $mib
+}
+
+test_reload_saves() {
+	lb_step "a table loaded before that writes what the old one could not"
+	begin
+	load
+	below_fails
+	dmsetup suspend "$name"
+	below_works
+	dmsetup resume "$name" || dmsetup resume "$name"
+	all_there
+	end
+	must_hold qcow2 "$below" 7 $mib $mib
+}
+
+lose() {
+	load
+	below_fails
+	dmsetup suspend "$name"
+	mark_log
+	# Destroys the table that had it all.
+	if dmsetup resume "$name" 2>/dev/null; then
+		lb_fail "resumed on a device that fails"
+	fi
+	below_works
+}
+
+refused() { # COMMAND...
+	mark_log
+	if "$@" 2>/dev/null; then
+		lb_fail "not refused: $*"
+	fi
+	must_be_logged "$was_lost"
+}
+
+test_lost() {
+	lb_step "lost: the device is not resumed, by the same table or another"
+	begin
+	lose
+	refused dmsetup resume "$name"
+	refused load
+	refused load read_only
+	refused dmsetup create lost1 --table "$line"
+	! dmsetup info lost1 >/dev/null 2>&1 || dmsetup remove lost1
+
+	lb_step "lost: nor from a copy of the image, because the device would go back all the same"
+	dmsetup create lostcopy --table "0 $(blockdev --getsz "$ram") linear $ram 0"
+	dmsetup mknodes lostcopy
+	refused dmsetup reload "$name" --table "0 49152 qcow2 /dev/mapper/lostcopy"
+	dmsetup remove lostcopy
+
+	lb_step "lost: with accept_loss it goes on from what was durable"
+	load accept_loss
+	dmsetup resume "$name"
+	must_hold raw "$device" 1 0 $mib
+	must_hold raw "$device" 0 $mib $mib
+	[ "$(dmsetup table "$name" | tr -d ' ')" != "" ]
+	[[ $(dmsetup table "$name") != *accept_loss* ]] || lb_fail "accepted for ever: $(dmsetup table "$name")"
+	write_at 2 $((2 * mib)) $mib
+	load
+	dmsetup resume "$name"
+	must_hold raw "$device" 2 $((2 * mib)) $mib
+	end
+
+	lb_step "lost: accepting one loss accepts no other"
+	begin
+	lose
+	load accept_loss
+	dmsetup resume "$name"
+	write_at 3 0 65536
+	dd if="$device" of="$device" bs=64k count=1 seek=40 oflag=direct conv=notrunc status=none
+	lose
+	refused dmsetup resume "$name"
+	dmsetup remove "$name"
+	lb_attach "$name" "$below" accept_loss
+	must_hold raw "$device" 3 0 65536
+	end
+}
+
+test_removed() {
+	lb_step "lost with the device: the image is not attached again without a word"
+	begin
+	below_fails
+	dmsetup suspend "$name"
+	below_works
+	dmsetup remove "$name"
+	refused dmsetup create "$name" --table "$line"
+	! dmsetup info "$name" >/dev/null 2>&1 || dmsetup remove "$name"
+	lb_attach "$name" "$below" read_only accept_loss
+	must_hold raw "$device" 1 0 $mib
+	lb_detach "$name"
+	refused dmsetup create "$name" --table "$line"
+	! dmsetup info "$name" >/dev/null 2>&1 || dmsetup remove "$name"
+	qemu-img check -q -r leaks "$below" >/dev/null || true
+	lb_attach "$name" "$below" accept_loss
+	must_hold raw "$device" 1 0 $mib
+	end
+	lb_attach "$name" "$below"
+	end
+}
+
+test_other_target() {
+	lb_step "lost to a table of another target in between"
+	begin
+	below_fails
+	dmsetup suspend "$name"
+	below_works
+	dmsetup reload "$name" --table "0 49152 error"
+	dmsetup resume "$name"
+	refused load
+	lb_detach "$name"
+	lb_attach "$name" "$below" accept_loss
+	end
+}
+
+# A dirty bit on disk outlives the module: where the header can be written, there is one.
+test_marked() {
+	lb_step "the image says so itself, where it can be written"
+	local mapping
+	begin
+	# L2 tables and data cannot be written any more; the header can.
+	below_is_beyond 128
+	dmsetup suspend "$name"
+	below_works
+	mapping=$(od -An -tu1 -j 79 -N 1 "$below")
+	(((mapping & 1) == 1)) || lb_fail "not marked dirty"
+	dmsetup remove "$name"
+	lb_unload
+	lb_load
+	mark_log
+	! dmsetup create "$name" --table "$line" 2>/dev/null || lb_fail "attached as if nothing had been"
+	must_be_logged "qcow2.*dirty"
+	! dmsetup info "$name" >/dev/null 2>&1 || dmsetup remove "$name"
+	qemu-img check -q -r all "$below" >/dev/null || true
+	lb_attach "$name" "$below"
+	must_hold raw "$device" 1 0 $mib
+	end
+	lb_step "and no longer when it could be written after all"
+	begin
+	below_is_beyond 128
+	dmsetup suspend "$name"
+	below_works
+	dmsetup resume "$name"
+	all_there
+	end
+	must_hold qcow2 "$below" 7 $mib $mib
+}
+
+# A commit that fails has another one tried later: not of an image that is gone by then.
+test_no_late_commit() {
+	lb_step "a commit that fails while the device is removed leaves nothing behind"
+	local all
+	modprobe dm-delay || lb_fail "no dm-delay"
+	all=$(blockdev --getsz "$ram")
+	dmsetup create losterror --table "0 $all error"
+	dmsetup mknodes losterror
+	begin
+	dmsetup reload lostbelow --table \
+		"0 $all delay /dev/mapper/losterror 0 0 /dev/mapper/losterror 0 1500"
+	dmsetup resume lostbelow
+	dmsetup suspend "$name"
+	# Fails, and is tried again after five seconds, taking one and a half.
+	! dmsetup message "$name" 0 commit 2>/dev/null || lb_fail "committed to a device that fails"
+	sleep 5.3
+	dmsetup remove "$name"
+	sleep 6
+	below_works
+	dmsetup remove losterror
+	lb_attach "$name" "$below" accept_loss
+	end
+}
+
+below_is_beyond() { # SECTORS: what lies beyond them gives errors
+	local all
+	all=$(blockdev --getsz "$ram")
+	dmsetup reload lostbelow --table "0 $1 linear $ram 0
+$1 $((all - $1)) error"
+	dmsetup resume lostbelow
+}
+
+lb_load
+ram=$(lb_ramdisk 64)
+dmsetup create lostbelow --table "0 $(blockdev --getsz "$ram") linear $ram 0"
+dmsetup mknodes lostbelow
+for part in ${LIVEBLK_PARTS:-reload_refused reload_saves lost removed other_target marked no_late_commit}; do
+	"test_$part"
+done
+dmsetup remove lostbelow
+lb_unload
