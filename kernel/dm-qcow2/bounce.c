@@ -156,9 +156,10 @@ static void buf_bio(struct qcow2_buf *buf, u64 skip, struct bio *bio, u64 from,
 }
 
 /* Reads guest bytes that one run of the mapping covers; returns how many. */
-static s64 guest_read_run(struct qcow2_image *q, u64 pos, u64 len,
+static s64 guest_read_run(struct qcow2_io *io, u64 pos, u64 len,
 			  struct qcow2_buf *buf, u64 skip)
 {
+	struct qcow2_image *q = io->image;
 	u32 inside = pos & (qcow2_cluster(q) - 1);
 	struct qcow2_block *b = qcow2_l2_get(q, pos);
 	enum qcow2_cluster_type type;
@@ -175,7 +176,7 @@ static s64 guest_read_run(struct qcow2_image *q, u64 pos, u64 len,
 	case QCOW2_CLUSTER_NORMAL:
 		r = qcow2_store_rw(&q->store, false,
 				   (entry & QCOW2_OFFSET_MASK) + inside,
-				   buf->bv, skip, len);
+				   buf->bv, skip, len, qcow2_io_how(io));
 		break;
 	case QCOW2_CLUSTER_INVALID:
 	case QCOW2_CLUSTER_COMPRESSED:
@@ -191,14 +192,14 @@ static s64 guest_read_run(struct qcow2_image *q, u64 pos, u64 len,
 }
 
 /* Reads guest bytes, aligned to the store, into a buffer. */
-static int guest_read(struct qcow2_image *q, u64 pos, u64 len,
+static int guest_read(struct qcow2_io *io, u64 pos, u64 len,
 		      struct qcow2_buf *buf)
 {
 	u64 done = 0;
 	s64 r = 0;
 
 	while (r >= 0 && done < len) {
-		r = guest_read_run(q, pos + done, len - done, buf, done);
+		r = guest_read_run(io, pos + done, len - done, buf, done);
 		if (r > 0)
 			done += r;
 	}
@@ -222,7 +223,7 @@ void qcow2_bounce_read(struct qcow2_io *io)
 	while (!r && io->pos < io->end) {
 		from = round_down(io->pos, align);
 		to = min(round_up(io->end, align), from + QCOW2_BUF_SIZE);
-		r = guest_read(q, from, to - from, buf);
+		r = guest_read(io, from, to - from, buf);
 		len = min(to, io->end) - io->pos;
 		if (!r)
 			buf_bio(buf, io->pos - from, qcow2_io_bio(io),
@@ -247,7 +248,7 @@ static u64 bounce_chunk(struct qcow2_io *io, struct qcow2_sub *sub, u64 end,
 	to = min(to, (from | (qcow2_cluster(q) - 1)) + 1);
 	len = min(to, end) - io->pos;
 	sub->buf = qcow2_buf_get(q, to - from, QCOW2_BUF_BOUNCE);
-	r = guest_read(q, from, to - from, sub->buf);
+	r = guest_read(io, from, to - from, sub->buf);
 	if (r) {
 		qcow2_io_error(io, r);
 		qcow2_sub_free(sub);
@@ -296,11 +297,13 @@ enum qcow2_progress qcow2_bounce_write(struct qcow2_io *io, u64 end, bool zero)
  * @from: byte offset
  * @to: byte offset
  * @len: bytes
+ * @how: on whose behalf
  *
  * Offsets and length are aligned to the store. Context: a worker.
  * Return: 0 or a negative error.
  */
-int qcow2_copy(struct qcow2_image *q, u64 from, u64 to, u64 len)
+int qcow2_copy(struct qcow2_image *q, u64 from, u64 to, u64 len,
+	       struct qcow2_how how)
 {
 	struct qcow2_buf *buf = qcow2_buf_get(q, QCOW2_BUF_SIZE, QCOW2_BUF_COPY);
 	u64 part;
@@ -308,10 +311,11 @@ int qcow2_copy(struct qcow2_image *q, u64 from, u64 to, u64 len)
 
 	for (; !r && len; len -= part, from += part, to += part) {
 		part = min_t(u64, len, QCOW2_BUF_SIZE);
-		r = qcow2_store_rw(&q->store, false, from, buf->bv, 0, part);
+		r = qcow2_store_rw(&q->store, false, from, buf->bv, 0, part,
+				   how);
 		if (!r)
 			r = qcow2_store_rw(&q->store, true, to, buf->bv, 0,
-					   part);
+					   part, how);
 	}
 	qcow2_buf_put(q, buf);
 	return r;
@@ -322,17 +326,20 @@ int qcow2_copy(struct qcow2_image *q, u64 from, u64 to, u64 len)
  * @q: the image
  * @to: byte offset, aligned to the store
  * @len: bytes, aligned to the store
+ * @how: on whose behalf
  *
  * Context: a worker. Return: 0 or a negative error.
  */
-int qcow2_fill_zero(struct qcow2_image *q, u64 to, u64 len)
+int qcow2_fill_zero(struct qcow2_image *q, u64 to, u64 len,
+		    struct qcow2_how how)
 {
 	u64 part;
 	int r = 0;
 
 	for (; !r && len; len -= part, to += part) {
 		part = min_t(u64, len, QCOW2_ZERO_PAGES * PAGE_SIZE);
-		r = qcow2_store_rw(&q->store, true, to, q->zero_bv, 0, part);
+		r = qcow2_store_rw(&q->store, true, to, q->zero_bv, 0, part,
+				   how);
 	}
 	return r;
 }

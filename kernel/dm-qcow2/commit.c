@@ -147,6 +147,7 @@ static struct qcow2_block *write_run(struct qcow2_image *q,
 	slot->sio.done = slot_done;
 	slot->sio.pos = pos;
 	slot->sio.write = true;
+	slot->sio.how = QCOW2_FOR_METADATA;
 	qcow2_sio_vec(&slot->sio, slot->bv, (u64)n << QCOW2_BLOCK_BITS);
 	atomic_inc(&q->commit_pending);
 	qcow2_sio_submit(&slot->sio);

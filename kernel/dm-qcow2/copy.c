@@ -31,6 +31,9 @@
  */
 #define SHARE_BYTES SZ_512K
 
+/* Somebody waits for it; blk-copy has the worker charge it to whom it is for. */
+#define FOR_COPY ((struct qcow2_how) { .flags = REQ_SYNC })
+
 /**
  * struct qcow2_copy - a piece on its way
  * @io: in place of a bio's data
@@ -71,18 +74,20 @@ void qcow2_copy_idle(struct qcow2_io *io)
  * @from: byte offset
  * @to: byte offset
  * @len: bytes
+ * @how: on whose behalf
  *
  * Not for metadata: a write to an extent that is shared needs new space, and a
  * commit must not fail for want of it. As qcow2_copy() otherwise.
  */
-int qcow2_copy_data(struct qcow2_image *q, u64 from, u64 to, u64 len)
+int qcow2_copy_data(struct qcow2_image *q, u64 from, u64 to, u64 len,
+		    struct qcow2_how how)
 {
 	u64 shared = 0;
 
 	if (len >= SHARE_BYTES)
 		shared = qcow2_store_share(&q->store, from, to, len);
 	return shared == len ? 0 : qcow2_copy(q, from + shared, to + shared,
-					      len - shared);
+					      len - shared, how);
 }
 
 /*
@@ -123,7 +128,7 @@ static int copy_stored(struct qcow2_image *q, u64 from, u64 to, u64 len,
 	to += shared;
 	len -= shared;
 	r = qcow2_store_copy(&q->store, from, to, len, parent);
-	return r == -EOPNOTSUPP ? qcow2_copy(q, from, to, len) : r;
+	return r == -EOPNOTSUPP ? qcow2_copy(q, from, to, len, FOR_COPY) : r;
 }
 
 /* The beginning of what qcow2_copy_guest() is to copy; sets @len to it. */
@@ -148,7 +153,7 @@ static int copy_run(struct qcow2_image *q, u64 from, u64 host, u64 *len,
 		r = -EIO;
 		break;
 	default:
-		r = qcow2_fill_zero(q, host, *len);
+		r = qcow2_fill_zero(q, host, *len, FOR_COPY);
 		break;
 	}
 	__srcu_read_unlock(&q->srcu, srcu);

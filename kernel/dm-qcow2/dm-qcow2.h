@@ -106,6 +106,31 @@ struct qcow2_store {
 	bool read_only;
 };
 
+/**
+ * struct qcow2_how - what the store is to know of the one a request is for
+ * @flags: of the request, see QCOW2_CARRIED
+ * @ioprio: I/O priority
+ * @group: who is charged for what is not done in the submitter's own context;
+ *	NULL: the root's. It stays for as long as the bio that it is from.
+ */
+struct qcow2_how {
+	blk_opf_t flags;
+	u16 ioprio;
+	struct cgroup_subsys_state *group;
+};
+
+/*
+ * What a bio's requests to the store have in common with it. All else is about
+ * the bio itself, or about how it was submitted.
+ */
+#define QCOW2_CARRIED (REQ_SYNC | REQ_META | REQ_PRIO | REQ_IDLE |	\
+		       REQ_BACKGROUND | REQ_RAHEAD | REQ_SWAP |		\
+		       REQ_FAILFAST_MASK)
+
+/* Many wait for metadata, whoever it is that made it change. */
+#define QCOW2_FOR_METADATA						\
+	((struct qcow2_how) { .flags = REQ_SYNC | REQ_META })
+
 struct qcow2_sio;
 typedef void (*qcow2_sio_done_fn)(struct qcow2_sio *sio, int err);
 
@@ -122,6 +147,7 @@ typedef void (*qcow2_sio_done_fn)(struct qcow2_sio *sio, int err);
  * @bv_iter: what of @bv is still to be done
  * @pos: byte offset in the store that goes with @bv_iter
  * @write: direction
+ * @how: on whose behalf
  */
 struct qcow2_sio {
 	struct kiocb iocb;
@@ -134,6 +160,7 @@ struct qcow2_sio {
 	struct bvec_iter bv_iter;
 	u64 pos;
 	bool write;
+	struct qcow2_how how;
 };
 
 enum qcow2_block_flags {
@@ -673,7 +700,8 @@ void qcow2_sio_submit(struct qcow2_sio *sio);
 void qcow2_sio_bio(struct qcow2_sio *sio, struct bio *bio, u64 skip, u64 len);
 void qcow2_sio_vec(struct qcow2_sio *sio, const struct bio_vec *bv, u64 len);
 int qcow2_store_rw(struct qcow2_store *st, bool write, u64 pos,
-		   const struct bio_vec *bv, u64 skip, u64 len);
+		   const struct bio_vec *bv, u64 skip, u64 len,
+		   struct qcow2_how how);
 int qcow2_store_rw_buf(struct qcow2_store *st, bool write, u64 pos, void *buf,
 		       u64 len);
 int qcow2_store_flush(struct qcow2_store *st);
@@ -797,6 +825,7 @@ void qcow2_io_work(struct work_struct *work);
 unsigned int qcow2_enter(void);
 void qcow2_leave(unsigned int old);
 void qcow2_io_queue(struct qcow2_io *io);
+struct qcow2_how qcow2_io_how(struct qcow2_io *io);
 void qcow2_io_error(struct qcow2_io *io, int err);
 void qcow2_count_error(struct qcow2_image *q, int err);
 void qcow2_io_put(struct qcow2_io *io);
@@ -848,13 +877,16 @@ struct qcow2_buf *qcow2_buf_get(struct qcow2_image *q, u64 len,
 void qcow2_buf_put(struct qcow2_image *q, struct qcow2_buf *buf);
 void qcow2_bounce_read(struct qcow2_io *io);
 enum qcow2_progress qcow2_bounce_write(struct qcow2_io *io, u64 end, bool zero);
-int qcow2_copy(struct qcow2_image *q, u64 from, u64 to, u64 len);
-int qcow2_fill_zero(struct qcow2_image *q, u64 to, u64 len);
+int qcow2_copy(struct qcow2_image *q, u64 from, u64 to, u64 len,
+	       struct qcow2_how how);
+int qcow2_fill_zero(struct qcow2_image *q, u64 to, u64 len,
+		    struct qcow2_how how);
 
 /* copy.c */
 int qcow2_copy_register(struct qcow2_image *q);
 void qcow2_copy_unregister(struct qcow2_image *q);
-int qcow2_copy_data(struct qcow2_image *q, u64 from, u64 to, u64 len);
+int qcow2_copy_data(struct qcow2_image *q, u64 from, u64 to, u64 len,
+		    struct qcow2_how how);
 int qcow2_copy_guest(struct qcow2_image *q, u64 from, u64 host, u64 len,
 		     const struct blk_copy_op *parent);
 void qcow2_copy_wake(struct qcow2_io *io);

@@ -32,6 +32,8 @@
  * - A frozen file system below lets no write in: the worker waits for it.
  * - A limit on the file size of the caller's process is not meant for us: a
  *   worker has none.
+ * - What is done here is charged to the caller's control group: what belongs to
+ *   another, as pages that are written back for it, a worker does as that one.
  *
  * The per-bio data outlives the call even if the I/O ends during it, because
  * device-mapper holds a reference of its own until .map returns.
@@ -64,7 +66,7 @@ static bool stack_is_deep(void)
 	return here - (unsigned long)end_of_stack(current) < STACK_NEEDED;
 }
 
-static bool may_inline(const struct qcow2_image *q, const struct bio *bio)
+static bool may_inline(const struct qcow2_image *q, struct bio *bio)
 {
 	struct bio_list *list = current->bio_list;
 
@@ -78,7 +80,7 @@ static bool may_inline(const struct qcow2_image *q, const struct bio *bio)
 		return false;
 	if (list && !(bio_list_empty(&list[0]) && bio_list_empty(&list[1])))
 		return false;
-	if (compat_plug_is_stuck())
+	if (compat_plug_is_stuck() || !blk_copy_is_own(bio))
 		return false;
 	return !stack_is_deep();
 }

@@ -207,9 +207,11 @@ static int make_table(struct qcow2_image *q, u32 l1, u64 old)
 	if (r)
 		return r;
 	if (old)
-		r = qcow2_copy(q, old, host, qcow2_cluster(q));
+		r = qcow2_copy(q, old, host, qcow2_cluster(q),
+			       QCOW2_FOR_METADATA);
 	else if (!fresh)
-		r = qcow2_fill_zero(q, host, qcow2_cluster(q));
+		r = qcow2_fill_zero(q, host, qcow2_cluster(q),
+				    QCOW2_FOR_METADATA);
 	if (r) {
 		qcow2_free_run(q, host, 1, true);
 		return r;

@@ -131,7 +131,8 @@ static int clear_unless_fresh(struct qcow2_image *q, u64 cluster, u64 count)
 	if (cluster >= q->fresh_from)
 		return 0;
 	return qcow2_fill_zero(q, cluster << q->geo.cluster_bits,
-			       count << q->geo.cluster_bits);
+			       count << q->geo.cluster_bits,
+			       QCOW2_FOR_METADATA);
 }
 
 /*

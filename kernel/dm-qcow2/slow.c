@@ -8,12 +8,33 @@
  */
 #include "dm-qcow2.h"
 
+#include <linux/blk-cgroup.h>
 #include <linux/sched.h>
 
 static void srcu_release(struct qcow2_io *io)
 {
 	if (test_and_clear_bit(QCOW2_IO_SRCU, &io->flags))
 		__srcu_read_unlock(&io->image->srcu, io->srcu);
+}
+
+/**
+ * qcow2_io_how() - on whose behalf the store does something for a bio
+ * @io: the bio's data, or a copy's, which has none
+ *
+ * Return: for struct qcow2_sio.
+ */
+struct qcow2_how qcow2_io_how(struct qcow2_io *io)
+{
+	struct bio *bio = qcow2_io_bio(io);
+
+	/* Somebody waits for a copy. */
+	if (unlikely(test_bit(QCOW2_IO_COPY, &io->flags)))
+		return (struct qcow2_how) { .flags = REQ_SYNC };
+	return (struct qcow2_how) {
+		.flags = bio->bi_opf & QCOW2_CARRIED,
+		.ioprio = bio_prio(bio),
+		.group = bio_blkcg_css(bio),
+	};
 }
 
 /**
@@ -185,6 +206,7 @@ void qcow2_sub_rw(struct qcow2_sub *sub, bool write, u64 host)
 	sub->sio.done = sub_done;
 	sub->sio.pos = host;
 	sub->sio.write = write;
+	sub->sio.how = qcow2_io_how(sub->io);
 	if (write && !READ_ONCE(q->data_written))
 		WRITE_ONCE(q->data_written, true);
 	qcow2_sio_submit(&sub->sio);
@@ -372,9 +394,12 @@ void qcow2_io_work(struct work_struct *work)
 {
 	struct qcow2_io *io = container_of(work, struct qcow2_io, work);
 	unsigned int scope = qcow2_enter();
+	struct blk_copy_charge charge;
 
 	qcow2_count(io->image, PUNT);
+	blk_copy_charge(&charge, bio_blkcg_css(qcow2_io_bio(io)));
 	if (go_through(io) == QCOW2_GO_ON)
 		qcow2_io_put(io);
+	blk_copy_uncharge(&charge);
 	qcow2_leave(scope);
 }

@@ -8,7 +8,6 @@
 #include <linux/falloc.h>
 #include <linux/file.h>
 #include <linux/highmem.h>
-#include <linux/ioprio.h>
 #include <linux/magic.h>
 #include <linux/namei.h>
 #include <linux/uio.h>
@@ -255,9 +254,13 @@ static void sio_issue_file(struct qcow2_sio *sio);
 
 static void sio_continue(struct work_struct *work)
 {
+	struct qcow2_sio *sio = container_of(work, struct qcow2_sio, work);
 	unsigned int noio = memalloc_noio_save();
+	struct blk_copy_charge charge;
 
-	sio_issue_file(container_of(work, struct qcow2_sio, work));
+	blk_copy_charge(&charge, sio->how.group);
+	sio_issue_file(sio);
+	blk_copy_uncharge(&charge);
 	memalloc_noio_restore(noio);
 }
 
@@ -317,7 +320,7 @@ static void sio_issue_file(struct qcow2_sio *sio)
 		.ki_pos = sio->pos,
 		.ki_flags = sio->store->direct ? IOCB_DIRECT : 0,
 		.ki_complete = sio->store->direct ? sio_complete : NULL,
-		.ki_ioprio = get_current_ioprio(),
+		.ki_ioprio = sio->how.ioprio,
 	};
 	atomic_set(&sio->refs, 2);
 	if (sio->write) {
@@ -344,10 +347,11 @@ static void sio_end_bio(struct bio *bio)
 static void sio_issue_bio(struct qcow2_sio *sio)
 {
 	struct qcow2_store *st = sio->store;
-	struct bio *bio = bio_alloc_bioset(st->bdev, 0, sio->write ?
-					   REQ_OP_WRITE : REQ_OP_READ,
+	blk_opf_t op = sio->write ? REQ_OP_WRITE : REQ_OP_READ;
+	struct bio *bio = bio_alloc_bioset(st->bdev, 0, op | sio->how.flags,
 					   GFP_NOIO, &st->bs);
 
+	bio->bi_ioprio = sio->how.ioprio;
 	/* The pages stay the owner's, as in a clone. */
 	bio->bi_io_vec = (struct bio_vec *)sio->bv;
 	bio->bi_iter = sio->bv_iter;
@@ -423,15 +427,17 @@ static void sync_done(struct qcow2_sio *sio, int err)
  * @bv: the memory
  * @skip: bytes of @bv to leave out at its beginning
  * @len: bytes, aligned to @st->align
+ * @how: on whose behalf
  *
  * Return: 0 or a negative error.
  */
 int qcow2_store_rw(struct qcow2_store *st, bool write, u64 pos,
-		   const struct bio_vec *bv, u64 skip, u64 len)
+		   const struct bio_vec *bv, u64 skip, u64 len,
+		   struct qcow2_how how)
 {
 	struct sync_sio s = {
 		.sio = { .store = st, .done = sync_done, .pos = pos,
-			 .write = write },
+			 .write = write, .how = how },
 	};
 
 	init_completion(&s.done);
@@ -443,11 +449,11 @@ int qcow2_store_rw(struct qcow2_store *st, bool write, u64 pos,
 }
 
 /**
- * qcow2_store_rw_buf() - read or write kernel memory and wait for it
+ * qcow2_store_rw_buf() - read or write metadata and wait for it
  * @st: the store
  * @write: direction
  * @pos: byte offset, aligned to the block size
- * @buf: page-aligned memory, from the page or vmalloc allocator
+ * @buf: page-aligned kernel memory, from the page or vmalloc allocator
  * @len: bytes, a multiple of @st->align
  *
  * Return: 0 or a negative error.
@@ -469,7 +475,8 @@ int qcow2_store_rw_buf(struct qcow2_store *st, bool write, u64 pos, void *buf,
 							   virt_to_page(p),
 				      min_t(u64, PAGE_SIZE, part - done), 0);
 		}
-		r = qcow2_store_rw(st, write, pos, bv, 0, part);
+		r = qcow2_store_rw(st, write, pos, bv, 0, part,
+				   QCOW2_FOR_METADATA);
 		buf += part;
 		pos += part;
 		len -= part;

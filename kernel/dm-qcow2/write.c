@@ -186,9 +186,10 @@ static int fill(struct step *s, u64 from, u64 to, bool fresh)
 		qcow2_count(q, COW);
 		return qcow2_copy_data(q, (entry & QCOW2_OFFSET_MASK) +
 				       (from & (qcow2_cluster(q) - 1)), host,
-				       to - from);
+				       to - from, qcow2_io_how(s->io));
 	}
-	return fresh ? 0 : qcow2_fill_zero(q, host, to - from);
+	return fresh ? 0 : qcow2_fill_zero(q, host, to - from,
+					   qcow2_io_how(s->io));
 }
 
 /* Gets clusters for the part: its own zero clusters, or new ones. */
@@ -245,7 +246,8 @@ static s64 write_new(struct step *s)
 	if (bound(s, end - s->pos) < end - s->pos) {
 		/* Zeros from memory: the rest of the run is filled the same. */
 		r = qcow2_fill_zero(q, sub->host + (s->pos - first) +
-				    ZERO_BYTES, end - s->pos - ZERO_BYTES);
+				    ZERO_BYTES, end - s->pos - ZERO_BYTES,
+				    qcow2_io_how(s->io));
 	}
 	qcow2_range_trim(q, &sub->range, (last >> q->geo.cluster_bits) - 1);
 	if (!r)
