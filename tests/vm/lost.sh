@@ -28,8 +28,8 @@ write_at() { # BYTE OFFSET LENGTH
 }
 
 # Written and durable: ones. Written, and nowhere but in memory: sevens.
-begin() { # [qemu-img option...]
-	lb_image "$below" 24M "$@"
+begin() {
+	lb_image "$below" 24M
 	line="0 49152 qcow2 $below"
 	lb_attach "$name" "$below"
 	write_at 1 0 $mib
