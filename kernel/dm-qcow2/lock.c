@@ -5,8 +5,9 @@
  * QEMU marks what it does with an image by shared open-file-description locks
  * on single bytes: 100 + n, "uses permission n", and 200 + n, "does not let
  * others have permission n". Whoever comes takes its own bytes first and then
- * looks whether the opposite bytes are locked by somebody else. The locks
- * belong to store.lock_file and go with it at the latest.
+ * looks whether the opposite bytes are locked by somebody else. The locks of a
+ * file belong to the open file that its I/O goes through: on NFS only that one
+ * learns that a lock is lost. They go with it at the latest.
  */
 #include "dm-qcow2.h"
 
@@ -31,29 +32,41 @@ static const char * const perm_names[] = {
 /* Another reader may come along; nobody may change or resize the image. */
 #define UNSHARED (BIT(QEMU_PERM_WRITE) | BIT(QEMU_PERM_RESIZE))
 
+static struct file *owner(const struct qcow2_image *q)
+{
+	return q->store.file ?: q->store.lock_file;
+}
+
 static int lock_bytes(struct file *file, unsigned char type, loff_t start,
 		      loff_t len)
 {
 	struct file_lock fl;
+	int r;
 
 	compat_flock_init(&fl, file, type);
 	fl.fl_start = start;
 	fl.fl_end = start + len - 1;
-	return vfs_lock_file(file, F_SETLK, &fl, NULL);
+	r = vfs_lock_file(file, F_SETLK, &fl, NULL);
+	/* A file system may have put something of its own there. */
+	locks_release_private(&fl);
+	return r;
 }
 
 static int byte_is_free(struct file *file, loff_t start)
 {
 	struct file_lock fl;
+	bool is_free;
 	int r;
 
 	compat_flock_init(&fl, file, F_WRLCK);
 	fl.fl_start = start;
 	fl.fl_end = start;
 	r = vfs_test_lock(file, &fl);
+	is_free = compat_flock_type(&fl) == F_UNLCK;
+	locks_release_private(&fl);
 	if (r)
 		return r;
-	return compat_flock_type(&fl) == F_UNLCK ? 0 : -EBUSY;
+	return is_free ? 0 : -EBUSY;
 }
 
 static int take_all(struct file *file, unsigned long uses)
@@ -72,7 +85,7 @@ static int take_all(struct file *file, unsigned long uses)
 
 static int check_all(struct qcow2_image *q, unsigned long uses)
 {
-	struct file *file = q->store.lock_file;
+	struct file *file = owner(q);
 	int perm, r;
 
 	for (perm = 0; perm < QEMU_PERM_NR; perm++) {
@@ -110,7 +123,7 @@ int qcow2_lock_image(struct qcow2_image *q)
 
 	if (q->no_lock)
 		return 0;
-	r = take_all(q->store.lock_file, uses);
+	r = take_all(owner(q), uses);
 	if (r)
 		qcow2_err(q, "cannot lock the image: error %d", r);
 	else
@@ -127,6 +140,5 @@ int qcow2_lock_image(struct qcow2_image *q)
 void qcow2_unlock_image(struct qcow2_image *q)
 {
 	if (!q->no_lock)
-		lock_bytes(q->store.lock_file, F_UNLCK, QEMU_PERM_BASE,
-			   QEMU_LOCK_BYTES);
+		lock_bytes(owner(q), F_UNLCK, QEMU_PERM_BASE, QEMU_LOCK_BYTES);
 }
