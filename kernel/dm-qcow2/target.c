@@ -172,6 +172,18 @@ static struct qcow2_image *create(struct dm_target *ti)
 	return q;
 }
 
+/* As after a reload under a mounted file system: a suspend waits for itself. */
+static bool lies_on_itself(const struct qcow2_image *q)
+{
+	struct gendisk *disk = dm_disk(dm_table_get_md(q->ti->table));
+	struct super_block *sb;
+
+	if (q->store.bdev)
+		return q->store.bdev->bd_disk == disk;
+	sb = d_real_inode(file_dentry(q->store.file))->i_sb;
+	return sb->s_bdev && sb->s_bdev->bd_disk == disk;
+}
+
 static int open_image(struct qcow2_image *q, const char *spec, char **error)
 {
 	struct qcow2_reason why;
@@ -183,6 +195,11 @@ static int open_image(struct qcow2_image *q, const char *spec, char **error)
 		      dm_table_device_name(q->ti->table), spec, r);
 		*error = "cannot open the image";
 		return r;
+	}
+	if (lies_on_itself(q)) {
+		qcow2_err(q, "the image lies on this very device, which would wait for itself");
+		*error = "the image lies on the device";
+		return -EINVAL;
 	}
 	r = qcow2_image_probe(q, &why);
 	if (r) {
