@@ -499,7 +499,8 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * Resources:
  *
  * @io_wq: the slow path
- * @commit_wq: commits, frees, undoing; none of them waits for @io_wq
+ * @commit_wq: commits, frees; none of them waits for @io_wq
+ * @undo_wq: undoing, which waits for who allocates, who waits for commits
  * @subs: parts of bios
  * @blocks: cached blocks
  * @pages: their memory
@@ -603,6 +604,7 @@ struct qcow2_image {
 
 	struct workqueue_struct *io_wq;
 	struct workqueue_struct *commit_wq;
+	struct workqueue_struct *undo_wq;
 	mempool_t subs;
 	mempool_t blocks;
 	mempool_t pages;

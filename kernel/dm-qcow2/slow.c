@@ -178,8 +178,13 @@ void qcow2_sub_done(struct qcow2_sub *sub, int err)
 	qcow2_io_error(sub->io, err);
 	if (err && sub->allocated) {
 		INIT_WORK(&sub->work, qcow2_sub_undo);
-		/* Not io_wq, where all may wait for what this part holds. */
-		queue_work(sub->io->image->commit_wq, &sub->work);
+		/*
+		 * Not io_wq, where all may wait for what this part holds. Nor
+		 * commit_wq: when memory is short one thread does it all, and
+		 * who has alloc_lock, for which this waits, may wait for a
+		 * commit to give memory back.
+		 */
+		queue_work(sub->io->image->undo_wq, &sub->work);
 		return;
 	}
 	if (!err && sub->l2)

@@ -116,9 +116,10 @@ static int init_resources(struct qcow2_image *q)
 	q->slots = kcalloc(QCOW2_COMMIT_SLOTS, sizeof(*q->slots), GFP_KERNEL);
 	q->io_wq = alloc_workqueue("qcow2_io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	q->commit_wq = alloc_workqueue("qcow2_commit", WQ_MEM_RECLAIM, 0);
+	q->undo_wq = alloc_workqueue("qcow2_undo", WQ_MEM_RECLAIM, 0);
 	q->store.wq = alloc_workqueue("qcow2_store", WQ_MEM_RECLAIM, 0);
 	if (!q->stats || !q->slots || !q->io_wq || !q->commit_wq ||
-	    !q->store.wq)
+	    !q->undo_wq || !q->store.wq)
 		return -ENOMEM;
 	r = mempool_init_kmalloc_pool(&q->subs, 64, sizeof(struct qcow2_sub));
 	if (!r)
@@ -140,6 +141,8 @@ static void destroy(struct qcow2_image *q)
 	mempool_exit(&q->free_pool);
 	if (q->commit_wq)
 		destroy_workqueue(q->commit_wq);
+	if (q->undo_wq)
+		destroy_workqueue(q->undo_wq);
 	if (q->io_wq)
 		destroy_workqueue(q->io_wq);
 	if (q->store.wq)
