@@ -470,7 +470,9 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @file_end: size of the file in bytes, space reserved ahead included
  * @size_at_start: bytes in the store at start; it is never cut below
  * @scan_next: next block of refcounts to be searched for free clusters
- * @hints: blocks of refcounts known to have free clusters
+ * @hints: blocks of refcounts known to have free clusters, or that could not be
+ *	read
+ * @unread_until: when (in jiffies) those are to be tried again
  * @enospc: out of space has been reported
  *
  * Bios:
@@ -578,6 +580,7 @@ struct qcow2_image {
 	u64 size_at_start;
 	u64 scan_next;
 	struct xarray hints;
+	unsigned long unread_until;
 	bool enospc;
 
 	spinlock_t range_lock;		/* ranges and their waiters */

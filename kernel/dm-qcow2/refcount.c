@@ -20,6 +20,12 @@
 /* A file grows by this much at a time; what is left over is cut at suspend. */
 #define EXTEND_BYTES (16ULL << 20)
 
+/* What could not be read is left alone for so long. */
+#define UNREAD_FOR (5 * HZ)
+
+/* What image.hints says of a block of refcounts. */
+enum { HINT_FREE = 1, HINT_UNREAD };
+
 static u64 per_block(const struct qcow2_image *q)
 {
 	return qcow2_refcounts_per_block(&q->geo);
@@ -268,16 +274,33 @@ static int take_free(struct qcow2_image *q, u64 index, u32 want, u64 *cluster,
 	return r;
 }
 
+/* A block that cannot be read is of no use now. It may have free clusters. */
+static void hint_unread(struct qcow2_image *q, u64 index)
+{
+	lockdep_assert_held(&q->alloc_lock);
+	q->unread_until = jiffies + UNREAD_FOR;
+	xa_store(&q->hints, index, xa_mk_value(HINT_UNREAD), GFP_NOIO);
+}
+
 static int take_hinted(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
 {
+	bool retry = time_after_eq(jiffies, q->unread_until);
 	unsigned long index;
 	void *entry;
 	int r;
 
 	xa_for_each(&q->hints, index, entry) {
+		if (xa_to_value(entry) == HINT_UNREAD && !retry)
+			continue;
 		r = take_free(q, index, want, cluster, got);
-		/* An unreadable block is of no use; others may be. */
-		if (r != -ENOSPC && r != -EIO)
+		if (r == -EIO) {
+			hint_unread(q, index);
+			continue;
+		}
+		if (!r && xa_to_value(entry) == HINT_UNREAD)
+			xa_store(&q->hints, index, xa_mk_value(HINT_FREE),
+				 GFP_NOIO);
+		if (r != -ENOSPC)
 			return r;
 		xa_erase(&q->hints, index);
 	}
@@ -294,9 +317,11 @@ static int search_one(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
 		return -ENOSPC;
 	r = take_free(q, index, want, cluster, got);
 	if (!r)
-		xa_store(&q->hints, index, xa_mk_value(1), GFP_NOIO);
-	if (r == -EIO)
+		xa_store(&q->hints, index, xa_mk_value(HINT_FREE), GFP_NOIO);
+	if (r == -EIO) {
+		hint_unread(q, index);
 		r = -ENOSPC;
+	}
 	if (!r || r == -ENOSPC)
 		q->scan_next++;
 	return r;
