@@ -178,6 +178,8 @@ enum qcow2_block_flags {
  *	without a lock
  * @shadow: the copy that a commit writes out; made before the first change
  * @bad: a bitmap of the entries that must not be used, or NULL; fixed at load
+ * @sound: a bit for each L2 entry whose cluster is known to have a reference, so
+ *	that it may be written in place; set after the entry, never cleared
  * @refs: the cache holds one, each user and each list one more
  * @flags: enum qcow2_block_flags
  * @lru: image.lru, under image.cache_lock
@@ -192,6 +194,7 @@ struct qcow2_block {
 	void *data;
 	void *shadow;
 	unsigned long *bad;
+	DECLARE_BITMAP(sound, QCOW2_L2_PER_BLOCK);
 	refcount_t refs;
 	unsigned long flags;
 	struct list_head lru;
@@ -745,6 +748,8 @@ int qcow2_alloc_clusters(struct qcow2_image *q, u32 want, u64 *host, u32 *got,
 			 bool *fresh);
 int qcow2_refcount_peek(struct qcow2_image *q, u64 cluster, u64 *value);
 int qcow2_refcount_drop(struct qcow2_image *q, u64 cluster, u32 count);
+int qcow2_refcount_vouch(struct qcow2_image *q, struct qcow2_block *l2,
+			 u32 index, u32 count);
 
 /* l2.c */
 struct qcow2_block *qcow2_l2_get(struct qcow2_image *q, u64 pos);
@@ -760,6 +765,24 @@ u64 qcow2_l2_run(struct qcow2_image *q, struct qcow2_block *b, u32 index,
 static inline u64 qcow2_l2_entry(const struct qcow2_block *b, u32 index)
 {
 	return be64_to_cpu(READ_ONCE(((const __be64 *)b->data)[index]));
+}
+
+/*
+ * How many entries from @index on, at most @max, are sound. What is read of them
+ * afterwards is what was found sound, or newer.
+ */
+static inline u32 qcow2_l2_sound(const struct qcow2_block *b, u32 index,
+				 u32 max)
+{
+	u32 n;
+
+	if (max == 1)
+		n = test_bit(index, b->sound);
+	else
+		n = find_next_zero_bit(b->sound, index + max, index) - index;
+	/* Pairs with smp_mb__before_atomic() in qcow2_sub_link(). */
+	smp_rmb();
+	return n;
 }
 
 static inline u32 qcow2_l2_index(const struct qcow2_image *q, u64 pos)

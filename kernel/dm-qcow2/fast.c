@@ -191,6 +191,14 @@ static enum qcow2_cluster_type lookup(struct qcow2_image *q, u64 pos, u32 len,
 		return QCOW2_CLUSTER_INVALID;
 	if (!test_bit(QCOW2_BLOCK_REFERENCED, &b->flags))
 		set_bit(QCOW2_BLOCK_REFERENCED, &b->flags);
+	inside = pos & (qcow2_cluster(q) - 1);
+	max = min_t(u32, (inside + len + qcow2_cluster(q) - 1) >> bits,
+		    QCOW2_L2_PER_BLOCK - index);
+	if (write) {
+		max = qcow2_l2_sound(b, index, max);
+		if (!max)
+			return QCOW2_CLUSTER_INVALID;
+	}
 	entry = qcow2_l2_entry(b, index);
 	type = QCOW2_CLUSTER_NORMAL;
 	if (unlikely(b->bad) || !qcow2_l2_entry_normal(&q->geo, entry,
@@ -199,9 +207,6 @@ static enum qcow2_cluster_type lookup(struct qcow2_image *q, u64 pos, u32 len,
 	if (write && (type != QCOW2_CLUSTER_NORMAL ||
 		      !(entry & QCOW2_OFLAG_COPIED)))
 		return QCOW2_CLUSTER_INVALID;
-	inside = pos & (qcow2_cluster(q) - 1);
-	max = min_t(u32, (inside + len + qcow2_cluster(q) - 1) >> bits,
-		    QCOW2_L2_PER_BLOCK - index);
 	*run = (u64)qcow2_cluster(q) - inside;
 	if (*run < len && max > 1) {
 		u64 mask = write ? ~0ULL : ~QCOW2_OFLAG_COPIED;

@@ -568,6 +568,76 @@ int qcow2_refcount_peek(struct qcow2_image *q, u64 cluster, u64 *value)
 	return PTR_ERR_OR_ZERO(b);
 }
 
+/* Vouches for all entries of @l2 that the refcounts in @b tell of. */
+static void vouch(struct qcow2_image *q, struct qcow2_block *l2,
+		  const struct qcow2_block *b)
+{
+	u64 entry, cluster;
+	u32 i;
+
+	for (i = 0; i < QCOW2_L2_PER_BLOCK; i++) {
+		entry = qcow2_l2_entry(l2, i);
+		cluster = (entry & QCOW2_OFFSET_MASK) >> q->geo.cluster_bits;
+		if ((entry & QCOW2_OFLAG_COPIED) &&
+		    cluster / per_block(q) == b->index &&
+		    get(q, b, cluster % per_block(q)))
+			set_bit(i, l2->sound);
+	}
+}
+
+static int vouch_for_one(struct qcow2_image *q, struct qcow2_block *l2, u32 i)
+{
+	u64 host = qcow2_l2_entry(l2, i) & QCOW2_OFFSET_MASK;
+	struct qcow2_block *b;
+	int r = 0;
+
+	b = ref_get(q, (host >> q->geo.cluster_bits) / per_block(q));
+	if (!IS_ERR(b)) {
+		vouch(q, l2, b);
+		qcow2_block_put(b);
+	} else if (PTR_ERR(b) != -ENOENT) {
+		return PTR_ERR(b);
+	}
+	if (!test_bit(i, l2->sound)) {
+		qcow2_image_fail(q, "guest data in a cluster without a reference at",
+				 host);
+		r = -EIO;
+	}
+	return r;
+}
+
+/**
+ * qcow2_refcount_vouch() - make sure that clusters may be written in place
+ * @q: the image
+ * @l2: a block of L2 entries
+ * @index: the first entry, of a cluster that is written in place
+ * @count: how many such entries
+ *
+ * A cluster that counts as free may be handed out for something else, a table
+ * even, which the guest would then write over. So its refcount is looked at
+ * before the first write in place; those of its neighbours, as far as they are
+ * in the same block, come along. Entries that change later are sound, because
+ * their clusters are from here.
+ *
+ * Context: a worker that holds the guest clusters, but not image.srcu.
+ * Return: 0 or a negative error; without a reference the image turns read-only.
+ */
+int qcow2_refcount_vouch(struct qcow2_image *q, struct qcow2_block *l2,
+			 u32 index, u32 count)
+{
+	u32 i;
+	int r = 0;
+
+	if (qcow2_l2_sound(l2, index, count) == count)
+		return 0;
+	mutex_lock(&q->alloc_lock);
+	for (i = index; !r && i < index + count; i++)
+		if (!test_bit(i, l2->sound))
+			r = vouch_for_one(q, l2, i);
+	mutex_unlock(&q->alloc_lock);
+	return r;
+}
+
 static int drop_one(struct qcow2_image *q, u64 cluster)
 {
 	struct qcow2_block *b = ref_get(q, cluster / per_block(q));
@@ -584,7 +654,8 @@ static int drop_one(struct qcow2_image *q, u64 cluster)
 			qcow2_meta_forget(q, cluster << q->geo.cluster_bits);
 		set_run(q, b, i, 1, value - 1);
 		if (value == 1)
-			xa_store(&q->hints, b->index, xa_mk_value(1), GFP_NOIO);
+			xa_store(&q->hints, b->index,
+				 xa_mk_value(HINT_FREE), GFP_NOIO);
 	}
 	qcow2_block_put(b);
 	return r;

@@ -64,7 +64,9 @@ static bool in_place(enum qcow2_cluster_type type, u64 entry)
 	return type == QCOW2_CLUSTER_NORMAL && (entry & QCOW2_OFLAG_COPIED);
 }
 
-/* Writes over allocated clusters; image.srcu or the range is held. */
+/*
+ * Writes over allocated clusters that are sound; image.srcu or the range is held.
+ */
 static u64 write_in_place(struct step *s, u64 entry)
 {
 	u32 inside = s->pos & (qcow2_cluster(s->q) - 1);
@@ -95,6 +97,10 @@ void qcow2_sub_link(struct qcow2_sub *sub)
 	for (i = 0; i < sub->count; i++)
 		qcow2_l2_set(sub->l2, sub->index + i, QCOW2_OFLAG_COPIED |
 			     (sub->host + ((u64)i << q->geo.cluster_bits)));
+	/* Pairs with smp_rmb() in qcow2_l2_sound(). */
+	smp_mb__before_atomic();
+	for (i = 0; i < sub->count; i++)
+		set_bit(sub->index + i, sub->l2->sound);
 	qcow2_block_dirty(q, sub->l2);
 	list_splice_tail_init(&sub->frees, &q->frees);
 	spin_unlock_irqrestore(&q->md_lock, flags);
@@ -207,7 +213,7 @@ static int get_clusters(struct step *s, bool *fresh)
 		sub->count = qcow2_l2_run(s->q, s->b, s->index, entry, s->max,
 					  ~0ULL);
 		*fresh = false;
-		return 0;
+		return qcow2_refcount_vouch(s->q, s->b, s->index, sub->count);
 	}
 	n = replaceable_run(s);
 	r = qcow2_alloc_clusters(s->q, n, &sub->host, &sub->count, fresh);
@@ -271,17 +277,22 @@ static s64 write_locked(struct step *s)
 	u64 entry;
 
 	type = qcow2_l2_type(s->q, s->b, s->index, &entry);
-	if (in_place(type, entry))
-		return write_in_place(s, entry);
-	if (type == QCOW2_CLUSTER_COMPRESSED)
+	if (in_place(type, entry)) {
+		s->max = qcow2_l2_run(s->q, s->b, s->index, entry, s->max,
+				      ~0ULL);
+		r = qcow2_refcount_vouch(s->q, s->b, s->index, s->max);
+		if (!r)
+			return write_in_place(s, entry);
+	} else if (type == QCOW2_CLUSTER_COMPRESSED) {
 		qcow2_report(s->q, s->pos >> s->q->geo.cluster_bits << 1,
 			     "unsupported compressed cluster at guest offset",
 			     s->pos);
-	else if (type == QCOW2_CLUSTER_INVALID)
+	} else if (type == QCOW2_CLUSTER_INVALID) {
 		qcow2_report(s->q, s->pos >> s->q->geo.cluster_bits << 1,
 			     "invalid L2 entry for guest offset", s->pos);
-	else
+	} else {
 		r = write_new(s);
+	}
 	if (r < 0 && s->sub->allocated) {
 		qcow2_io_error(s->io, r);
 		qcow2_sub_undo(&s->sub->work);
@@ -296,14 +307,19 @@ static s64 write_locked(struct step *s)
 static bool try_in_place(struct step *s, u64 *done)
 {
 	enum qcow2_cluster_type type;
+	u32 sound;
 	u64 entry;
 
 	/* A copy looks up its source, which it must not do within SRCU. */
 	if (s->sub->locked || qcow2_serialize(s->q) || s->src->copy)
 		return false;
+	sound = qcow2_l2_sound(s->b, s->index, s->max);
+	if (!sound)
+		return false;
 	s->sub->srcu = __srcu_read_lock(&s->q->srcu);
 	type = qcow2_l2_type(s->q, s->b, s->index, &entry);
 	if (in_place(type, entry)) {
+		s->max = sound;
 		*done = write_in_place(s, entry);
 		return true;
 	}
