@@ -20,8 +20,8 @@ was_lost='qcow2.*changes.*lost.*accept_loss'
 metadata=$((5 * 128))
 
 # What lies in between gives errors; data does not.
-below_fails() { # [FROM [TO]]: sectors
-	local from=${1:-0} to=${2:-$metadata} all
+below_fails() { # FROM: sector
+	local from=$1 to=$metadata all
 	all=$(blockdev --getsz "$ram")
 	dmsetup reload lostbelow --table "$([ "$from" = 0 ] || echo "0 $from linear $ram 0")
 $from $((to - from)) error
@@ -92,7 +92,7 @@ test_reload_saves() {
 
 lose() {
 	load
-	below_fails
+	below_fails 0
 	write_sevens
 	dmsetup suspend "$name"
 	# Destroys the table that had it all.
