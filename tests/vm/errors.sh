@@ -1,9 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: errors below, a full store and corrupt entries hit the I/O concerned and nothing else
-# needs: qemu-img qemu-io dmsetup jq filefrag mkfs.ext4 blkdiscard
+# needs: qemu-img qemu-io dmsetup jq filefrag mkfs.ext4 blkdiscard losetup
 # timeout: 600
 # mem: 3G
+#
+# Environment: LIVEBLK_PARTS, the parts to run (default all).
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
@@ -245,6 +247,11 @@ grow_below() {
 	dmsetup resume "$name"
 }
 
+test_full_file_systems() {
+	test_full_file_system ext4
+	test_full_file_system tmpfs
+}
+
 test_full_device() {
 	lb_step "a full block device below, enlarged while suspended"
 	dmsetup create errbelow --table "0 $((16 * mib / 512)) linear $ram 0"
@@ -320,6 +327,123 @@ test_corrupt_refcount() {
 	rm "$image"
 }
 
+# An entry to a cluster that counts as free: the next table could be put there.
+test_free_but_mapped() {
+	lb_step "a write through a reference that the refcounts deny"
+	local image=$dir/corrupt.qcow2 host before
+	numbered_image "$image" 24M
+	host=$(host_offset "$image" $((3 * cluster)))
+	printf '\0\0' | dd of="$image" bs=1 seek=$((2 * cluster + 2 * (host / cluster))) conv=notrunc status=none
+	before=$(dd if="$image" bs=64k skip=$((host / cluster)) count=1 status=none | sha256sum)
+	mark_log
+	lb_attach "$name" "$image"
+	# Others that are sound may be written before that; this one is found when it is to be.
+	must_give "$io_error" if=/dev/zero of="$device" bs=4k seek=48 count=1 oflag=direct conv=notrunc
+	must_be_mode fail
+	must_be_logged "qcow2.*corrupt.*without a reference"
+	must_hold raw "$device" 4 $((3 * cluster)) $cluster
+	others_hold raw "$device"
+	must_give "$io_error" if=/dev/zero of="$device" bs=64k seek=100 count=1 oflag=direct conv=notrunc
+	lb_detach "$name"
+	[ "$before" = "$(dd if="$image" bs=64k skip=$((host / cluster)) count=1 status=none | sha256sum)" ] ||
+		lb_fail "it was written to"
+	qemu-img check -q -r all "$image" >/dev/null || lb_fail "qemu-img cannot repair it"
+	lb_attach "$name" "$image"
+	qemu-io -f raw -t none -c "write -q -P 98 $((3 * cluster)) 4k" -c flush "$device"
+	must_hold raw "$device" 98 $((3 * cluster)) 4096
+	lb_detach "$name"
+	lb_check "$image"
+	rm "$image"
+}
+
+# One block of refcounts, of clusters 2048 to 4095, has all that is free; it cannot be read at first.
+test_unreadable_refcounts() {
+	lb_step "free clusters that are not found because of an error, and then are"
+	local table block
+	dmsetup create errbelow --table "0 $((20 * mib / 512)) linear $ram 0"
+	dmsetup mknodes errbelow
+	lb_image "$below" 64M -o cluster_size=4k
+	qemu-io -f qcow2 -d unmap -c "write -q -P 1 0 19M" -c "discard -q 9M 6M" "$below"
+	table=$(read_byte64 "$below" 48)
+	block=$(read_byte64 "$below" $((table + 8)))
+	dmsetup reload errbelow --table "0 $((block / 512)) linear $ram 0
+$((block / 512)) 8 error
+$((block / 512 + 8)) $((20 * mib / 512 - block / 512 - 8)) linear $ram $((block / 512 + 8))"
+	dmsetup resume errbelow
+	lb_attach "$name" "$below"
+	# Fills what is left at the end, and comes past the block that cannot be read.
+	must_fail "No space" dd if=/dev/zero of="$device" bs=4k seek=$((32 * mib / 4096)) count=512 oflag=direct status=none
+	dmsetup reload errbelow --table "0 $((20 * mib / 512)) linear $ram 0"
+	dmsetup resume errbelow
+	sleep 6
+	dd if=/dev/zero of="$device" bs=4k seek=$((40 * mib / 4096)) count=1024 oflag=direct status=none ||
+		lb_fail "there is no space although 6 MiB are free"
+	lb_detach "$name"
+	lb_check "$below"
+	dmsetup remove errbelow
+}
+
+# Nothing that is not durable may be named by the header, not even to say that the image is corrupt.
+test_header_of_failed_growth() {
+	lb_step "a header written while the refcount table's move could not be"
+	local back=$dir/back.img loop all blocks old block host mapped
+	truncate -s 1100M "$back"
+	loop=$(losetup --show -f "$back") || lb_fail "no loop device"
+	all=$(blockdev --getsz "$loop")
+	dmsetup create errbelow --table "0 $all linear $loop 0"
+	dmsetup mknodes errbelow
+	# With 64-bit refcounts a table of one cluster reaches over 1 GiB, and a block over 2 MiB.
+	qemu-img create -q -f qcow2 -o cluster_size=4k,refcount_bits=64,preallocation=metadata "$below" 1018M
+	qemu-img snapshot -c held "$below"
+	qemu-img resize -q --shrink -f qcow2 "$below" 24M
+	# A cluster of its own that will count as free.
+	qemu-io -f qcow2 -c "write -q -P 9 20M 4k" "$below"
+	mapped=$(host_offset "$below" $((20 * mib)))
+	old=$(read_byte64 "$below" 48)
+	block=$(read_byte64 "$below" $((old + mapped / (2 * mib) * 8)))
+	write_be64 "$below" $((block + mapped / 4096 % 512 * 8)) 0
+	lb_attach "$name" "$below"
+	write_4k 0
+	dmsetup message "$name" 0 commit
+	# The blocks of refcounts cannot be written from here on, so that no commit succeeds.
+	blocks=$(((block + 4096) / 512))
+	dmsetup suspend --nolockfs --noflush errbelow
+	dmsetup reload errbelow --table "0 $((block / 512)) linear $loop 0
+$((block / 512)) 8 error
+$blocks $((all - blocks)) linear $loop $blocks"
+	dmsetup resume errbelow
+	dd if=/dev/urandom of="$device" bs=64k seek=16 count=96 oflag=direct status=none
+	must_give "$io_error" if=/dev/zero of="$device" bs=4k seek=$((20 * mib / 4096)) count=1 oflag=direct conv=notrunc
+	must_be_mode fail
+	dmsetup suspend "$name"
+	dmsetup reload errbelow --table "0 $all linear $loop 0"
+	dmsetup resume errbelow
+	(($(od -An -tu1 -j 79 -N 1 "$below") & 2)) || lb_fail "the image is not marked corrupt"
+	[ "$(read_byte64 "$below" 48)" = "$old" ] || lb_fail "the header names a refcount table that is not there"
+	dmsetup remove "$name"
+	dmsetup remove errbelow
+	losetup -d "$loop"
+	rm "$back"
+}
+
+# A table for a device on which the image's own file system is mounted.
+test_on_itself() {
+	lb_step "an image on the device itself"
+	local mnt=/run/liveblk-itself sectors
+	sectors=$((24 * mib / 512))
+	dmsetup create "$name" --table "0 $sectors linear $ram 0"
+	dmsetup mknodes "$name"
+	mkfs.ext4 -q -F "$device"
+	mkdir -p "$mnt"
+	mount "$device" "$mnt"
+	lb_image "$mnt/disk.qcow2" 24M
+	mark_log
+	must_fail "." dmsetup reload "$name" --table "0 $sectors qcow2 $mnt/disk.qcow2"
+	must_be_logged "qcow2.*lies on this very device"
+	umount "$mnt"
+	dmsetup remove "$name"
+}
+
 test_corrupt_entries() {
 	local copied=$((1 << 63))
 	corrupt_entry "beyond the end" $((copied | (1 << 40)))
@@ -334,13 +458,8 @@ echo "seed $seed"
 lb_load
 dir=$(lb_scratch 256 tmpfs)
 ram=$(lb_ramdisk 96)
-test_hole_in_device
-test_hole_in_file
-test_unreadable_l2
-test_failed_suspend
-test_full_file_system ext4
-test_full_file_system tmpfs
-test_full_device
-test_corrupt_entries
-test_corrupt_refcount
+for part in ${LIVEBLK_PARTS:-hole_in_device hole_in_file unreadable_l2 failed_suspend full_file_systems full_device
+	corrupt_entries corrupt_refcount free_but_mapped unreadable_refcounts header_of_failed_growth on_itself}; do
+	"test_$part"
+done
 lb_unload

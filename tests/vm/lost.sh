@@ -4,6 +4,8 @@
 # needs: qemu-img qemu-io dmsetup jq
 # timeout: 300
 # debug: yes
+#
+# Environment: LIVEBLK_PARTS, the parts to run (default all).
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
