@@ -386,7 +386,8 @@ $((block / 512 + 8)) $((20 * mib / 512 - block / 512 - 8)) linear $ram $((block 
 # Nothing that is not durable may be named by the header, not even to say that the image is corrupt.
 test_header_of_failed_growth() {
 	lb_step "a header written while the refcount table's move could not be"
-	local back=$dir/back.img loop all blocks old block host mapped
+	local back=$dir/back.img loop all old region block mapped
+	modprobe dm-flakey || lb_fail "no dm-flakey"
 	truncate -s 1100M "$back"
 	loop=$(losetup --show -f "$back") || lb_fail "no loop device"
 	all=$(blockdev --getsz "$loop")
@@ -399,18 +400,16 @@ test_header_of_failed_growth() {
 	# A cluster of its own that will count as free.
 	qemu-io -f qcow2 -c "write -q -P 9 20M 4k" "$below"
 	mapped=$(host_offset "$below" $((20 * mib)))
+	region=$((mapped / (2 * mib)))
+	((region == 511)) || lb_fail "the refcount table is not about to be full: the last cluster is at $mapped"
 	old=$(read_byte64 "$below" 48)
-	block=$(read_byte64 "$below" $((old + mapped / (2 * mib) * 8)))
+	block=$(read_byte64 "$below" $((old + region * 8)))
 	write_be64 "$below" $((block + mapped / 4096 % 512 * 8)) 0
 	lb_attach "$name" "$below"
-	write_4k 0
-	dmsetup message "$name" 0 commit
-	# The blocks of refcounts cannot be written from here on, so that no commit succeeds.
-	blocks=$(((block + 4096) / 512))
-	dmsetup suspend --nolockfs --noflush errbelow
-	dmsetup reload errbelow --table "0 $((block / 512)) linear $loop 0
-$((block / 512)) 8 error
-$blocks $((all - blocks)) linear $loop $blocks"
+	# What is there cannot be written from here on, but for the header: no commit succeeds.
+	dmsetup reload errbelow --table "0 8 linear $loop 0
+8 $((mapped / 512 - 8)) flakey $loop 8 0 3600 1 error_writes
+$((mapped / 512)) $((all - mapped / 512)) linear $loop $((mapped / 512))"
 	dmsetup resume errbelow
 	dd if=/dev/urandom of="$device" bs=64k seek=16 count=96 oflag=direct status=none
 	must_give "$io_error" if=/dev/zero of="$device" bs=4k seek=$((20 * mib / 4096)) count=1 oflag=direct conv=notrunc
