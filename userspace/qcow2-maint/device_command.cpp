@@ -24,6 +24,7 @@ struct Arguments {
     std::string image;
     std::string name;
     bool read_only = false;
+    bool accept_loss = false;
     bool chain = false;
     bool json = false;
 };
@@ -68,6 +69,8 @@ dm::Device create(const Arguments &args, const std::string &path, int fd, std::u
     dm::Qcow2Table table;
     if (args.read_only)
         table.arguments.emplace_back("read_only");
+    if (args.accept_loss)
+        table.arguments.emplace_back("accept_loss");
     try {
         return dm::Device::create(args.name, table.with_fd(fd, sectors), args.read_only);
     } catch (const Error &e) {
@@ -197,6 +200,8 @@ void add_attach(CLI::App &app, Action &action)
     sub->add_option("IMAGE", args->image, "a QCOW2 image: a file or a block device")->required();
     sub->add_option("NAME", args->name, "of the device, /dev/mapper/NAME")->required();
     sub->add_flag("--read-only", args->read_only, "never write to the image");
+    sub->add_flag("--accept-loss", args->accept_loss,
+                  "go on from what is on disk, although a device lost changes that it could not write");
     sub->add_flag("--backing-chain", args->chain,
                   "open and print its backing files too; dm-qcow2 cannot take them yet");
     sub->add_flag("--json", args->json, "as JSON");
