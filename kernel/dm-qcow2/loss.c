@@ -224,6 +224,13 @@ static int refuse_lost(struct qcow2_image *q, const struct qcow2_record *rec)
 	return -ESTALE;
 }
 
+static int refuse_early(struct qcow2_image *q, const struct qcow2_record *rec)
+{
+	qcow2_err(q, "device %s could not write its changes and still has them: resume the device to try again",
+		  rec->device);
+	return -EBUSY;
+}
+
 /* Has the table that @q replaces write what it could not when it was suspended. */
 static int save(struct qcow2_image *q, struct qcow2_record *rec)
 {
@@ -256,19 +263,16 @@ int qcow2_loss_check(struct qcow2_image *q, bool resuming)
 	struct qcow2_record *rec;
 	int r = 0;
 
+	/* What is accepted is settled when the table is resumed. */
+	if (!resuming && q->accept_loss)
+		return 0;
 	while (!r && (rec = find_record(q))) {
-		if (is_lost(rec)) {
+		if (is_lost(rec))
 			r = refuse_lost(q, rec);
-		} else if (resuming && rec->disk == q->record->disk) {
+		else if (resuming && rec->disk == q->record->disk)
 			r = save(q, rec);
-		} else if (!resuming && q->accept_loss) {
-			record_put(rec);
-			break;
-		} else {
-			qcow2_err(q, "device %s could not write its changes and still has them: resume the device to try again",
-				  rec->device);
-			r = -EBUSY;
-		}
+		else
+			r = refuse_early(q, rec);
 		record_put(rec);
 	}
 	return r;
