@@ -87,6 +87,7 @@ struct qcow2_record;
  * @align: offsets and lengths of direct I/O are multiples of this, in bytes
  * @direct: I/O bypasses the page cache
  * @nowait: I/O may be tried without blocking
+ * @exact: extents may be shared, as far as copies by others go (compat/cow.h)
  * @shares: that the file system shares extents is still believed
  * @punch: giving back space below is still believed to work
  * @read_only: opened for reading only
@@ -101,6 +102,7 @@ struct qcow2_store {
 	u32 align;
 	bool direct;
 	bool nowait;
+	bool exact;
 	bool shares;
 	bool punch;
 	bool read_only;
@@ -720,7 +722,8 @@ int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
 int qcow2_store_extend(struct qcow2_store *st, u64 from, u64 to);
 int qcow2_store_trim(struct qcow2_store *st, u64 size);
 void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len);
-void qcow2_store_sync_cache(struct qcow2_store *st);
+void qcow2_store_begin(struct qcow2_store *st);
+int qcow2_store_end(struct qcow2_store *st);
 u32 qcow2_store_block(const struct qcow2_store *st);
 bool qcow2_store_stable(const struct qcow2_store *st);
 unsigned int qcow2_bvecs(const struct bio_vec *table, struct bvec_iter part);

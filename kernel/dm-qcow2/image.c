@@ -315,7 +315,7 @@ int qcow2_image_start(struct qcow2_image *q)
 	r = qcow2_lock_image(q);
 	if (r)
 		goto out;
-	qcow2_store_sync_cache(&q->store);
+	qcow2_store_begin(&q->store);
 	q->mode = q->read_only ? QCOW2_MODE_RO : QCOW2_MODE_RW;
 	q->header_dirty_bit = false;
 	q->dirty_durable = false;
@@ -404,6 +404,15 @@ static void forget_frees(struct qcow2_image *q)
 	qcow2_free_release(q, &frees);
 }
 
+static void end_turn(struct qcow2_image *q)
+{
+	int r = qcow2_store_end(&q->store);
+
+	if (r)
+		qcow2_info(q, "XFS keeps blocks reserved, error %d: copies made by looking for holes may lack data until all have closed the file",
+			   r);
+}
+
 /*
  * Waits until nothing is under way or will be. A commit that fails would start
  * another one later, if it were not for image.stopping.
@@ -436,7 +445,7 @@ static void let_go(struct qcow2_image *q)
 {
 	forget_frees(q);
 	unload(q);
-	qcow2_store_sync_cache(&q->store);
+	end_turn(q);
 	qcow2_unlock_image(q);
 	q->live = false;
 }
@@ -499,8 +508,5 @@ void qcow2_image_forget(struct qcow2_image *q)
 	settle_work(q);
 	if (!q->read_only && (q->unsaved || q->writes_lost || !all_clean(q)))
 		qcow2_loss_note(q);
-	forget_frees(q);
-	unload(q);
-	qcow2_unlock_image(q);
-	q->live = false;
+	let_go(q);
 }

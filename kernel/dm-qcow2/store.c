@@ -5,6 +5,8 @@
  */
 #include "dm-qcow2.h"
 
+#include "../compat/cow.h"
+
 #include <linux/falloc.h>
 #include <linux/file.h>
 #include <linux/highmem.h>
@@ -123,7 +125,6 @@ opened:
 	/* btrfs waits for the inode lock of a direct read even under NOWAIT. */
 	st->nowait = st->direct && (st->file->f_mode & FMODE_NOWAIT) &&
 		     file_inode(st->file)->i_sb->s_magic != BTRFS_SUPER_MAGIC;
-	st->shares = st->file->f_op->remap_file_range;
 	/*
 	 * A time stamp update makes a NOWAIT write fail about once a jiffy;
 	 * the flush does it instead, through lock_file.
@@ -581,7 +582,8 @@ int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
 
 	if (st->bdev)
 		return copy_on_device(st, from, to, len, parent);
-	if (!st->file->f_op->copy_file_range)
+	/* Overlayfs would share. */
+	if (!st->exact || !st->file->f_op->copy_file_range)
 		return -EOPNOTSUPP;
 	while (done < len) {
 		r = vfs_copy_file_range(st->file, from + done, st->file,
@@ -654,23 +656,54 @@ void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len)
 		st->punch = false;
 }
 
-/**
- * qcow2_store_sync_cache() - let programs that use the page cache see us
- * @st: the store
- *
+/*
  * A block device's page cache is not coherent with bios: what programs wrote
- * there goes to the device, and what they read there is read anew. Called when
- * nobody else may write, at the beginning and the end of our turn.
+ * there goes to the device, and what they read there is read anew.
  */
-void qcow2_store_sync_cache(struct qcow2_store *st)
+static void sync_cache(struct qcow2_store *st)
 {
-	if (!st->bdev)
-		return;
 	sync_blockdev(st->bdev);
 	/* invalidate_bdev() would leave pages that somebody looks at. */
 	if (invalidate_inode_pages2(compat_bdev_mapping(st->bdev)))
 		DMWARN("%pg: others write to it while it is an image in use",
 		       st->bdev);
+}
+
+/**
+ * qcow2_store_begin() - our turn with the store begins
+ * @st: the store
+ *
+ * Context: nobody else may write. Return: nothing; without its help it goes on.
+ */
+void qcow2_store_begin(struct qcow2_store *st)
+{
+	if (st->bdev) {
+		sync_cache(st);
+		return;
+	}
+	if (st->read_only)
+		return;
+	st->exact = compat_cow_exact(st->file);
+	st->shares = st->exact && st->file->f_op->remap_file_range;
+}
+
+/**
+ * qcow2_store_end() - our turn ends: programs that read it see what we wrote
+ * @st: the store, flushed
+ *
+ * Context: nobody else may write.
+ * Return: 0, or a negative error: copies may lack data (compat/cow.h).
+ */
+int qcow2_store_end(struct qcow2_store *st)
+{
+	int r = 0;
+
+	if (st->bdev)
+		sync_cache(st);
+	else if (!st->read_only)
+		r = compat_cow_give_back(st->file, st->wq);
+	/* What others have brought about is with them, too. */
+	return st->exact ? 0 : r;
 }
 
 /**

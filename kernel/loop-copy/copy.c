@@ -156,7 +156,7 @@ static u64 to_move(const struct copier *c)
 	u32 begun = dst_pos(c) & (block - 1);
 	u32 room = c->buf->nr << PAGE_SHIFT;
 
-	if (c->dst->file.shares && begun &&
+	if (loop_copy_may_share(&c->dst->file) && begun &&
 	    begun == (src_pos(c) & (block - 1)))
 		room = min(room, block - begun);
 	return left(c, room);
@@ -181,7 +181,7 @@ static ssize_t share(struct copier *c)
 {
 	u64 len = left(c, SHARED_CHUNK);
 
-	if (!c->dst->file.shares)
+	if (!loop_copy_may_share(&c->dst->file) || !c->src->file.exact)
 		return -EOPNOTSUPP;
 	/* Nothing would mean all that there is. */
 	if (!len)

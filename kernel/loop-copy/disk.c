@@ -269,11 +269,12 @@ static int init_tags(struct loop_copy *lc)
 static int add_provider(struct loop_copy *lc, u32 block)
 {
 	u32 fs_block = loop_copy_fs_block(&lc->file);
+	bool may_share = loop_copy_may_share(&lc->file);
 	struct blk_copy_limits lim = {
-		.max_bytes = lc->file.shares ? LOOP_COPY_MAX_SHARED :
+		.max_bytes = may_share ? LOOP_COPY_MAX_SHARED :
 					       LOOP_COPY_MAX_MOVED,
 		.granularity = block,
-		.optimal = lc->file.shares ? max(block, fs_block) : block,
+		.optimal = may_share ? max(block, fs_block) : block,
 	};
 
 	lc->provider = blk_copy_register(lc->disk, &loop_copy_ops, &lim);

@@ -14,7 +14,9 @@
 #include <linux/uio.h>
 
 #include "loop-copy.h"
+#include "../compat/cow.h"
 
+static struct workqueue_struct *loop_copy_file_wq;
 static DEFINE_SPINLOCK(loop_copy_files_lock);
 static LIST_HEAD(loop_copy_files);
 
@@ -157,6 +159,34 @@ static void put_pages(struct loop_copy_pages *pages)
 	kfree(pages);
 }
 
+/*
+ * Gives back what XFS has reserved, so that copies of the file are right: see
+ * compat/cow.h. While it is attached there is nothing to be given back, but for
+ * a file whose extents others share and where XFS reserves as it likes.
+ */
+static void give_back(struct loop_copy_file *f)
+{
+	int err;
+
+	if (!(f->data->f_mode & FMODE_WRITE))
+		return;
+	err = compat_cow_give_back(f->data, loop_copy_file_wq);
+	if (err && !f->exact)
+		pr_info("%pD: XFS keeps blocks reserved, error %d: copies made by looking for holes may lack data until all have closed the file\n",
+			f->data, err);
+}
+
+static void learn_sharing(struct loop_copy_file *f)
+{
+	f->shares = shares(f->data);
+	f->exact = !(f->data->f_mode & FMODE_WRITE) ||
+		   compat_cow_exact(f->data);
+	if (f->shares && !f->exact)
+		pr_info("%pD: its extent size hint keeps it from sharing extents on this kernel; if others share them (cp --reflink), copy it when it is detached\n",
+			f->data);
+	give_back(f);
+}
+
 /* Overlayfs passes reads and writes on: the pages are not its own. */
 static struct address_space *mapping_of(struct file *file)
 {
@@ -171,7 +201,7 @@ static int learn(struct loop_copy_file *f)
 	/* btrfs waits for the inode lock of a direct read even under NOWAIT. */
 	f->nowait = f->direct && f->data->f_mode & FMODE_NOWAIT &&
 		    loop_copy_inode(f)->i_sb->s_magic != BTRFS_SUPER_MAGIC;
-	f->shares = shares(f->data);
+	learn_sharing(f);
 	/*
 	 * A time stamp update makes a NOWAIT write fail about once a jiffy;
 	 * loop_copy_file_touch() does it instead.
@@ -227,6 +257,7 @@ out:
 void loop_copy_file_close(struct loop_copy_file *f)
 {
 	loop_copy_file_touch(f);
+	give_back(f);
 	put_pages(f->pages);
 	f->pages = NULL;
 	fput(f->data);
@@ -302,4 +333,23 @@ ssize_t loop_copy_file_rw(struct file *file, bool write, loff_t pos,
 	ret = file->f_op->write_iter(&iocb, &iter);
 	file_end_write(file);
 	return ret;
+}
+
+/**
+ * loop_copy_file_init() - get ready for files
+ *
+ * Return: 0 or a negative error.
+ */
+int loop_copy_file_init(void)
+{
+	loop_copy_file_wq = alloc_workqueue("loop-copy-file", WQ_UNBOUND, 0);
+	return loop_copy_file_wq ? 0 : -ENOMEM;
+}
+
+/**
+ * loop_copy_file_exit() - undo it, and wait for what is still under way
+ */
+void loop_copy_file_exit(void)
+{
+	destroy_workqueue(loop_copy_file_wq);
 }

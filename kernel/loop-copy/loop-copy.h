@@ -71,6 +71,7 @@ struct loop_copy_pages {
  * @pages: its page cache
  * @direct: direct I/O is used
  * @nowait: a request can be tried where it arrives
+ * @exact: extents may be shared, as far as copies by others go (compat/cow.h)
  * @shares: its file system shares extents
  * @written: there were writes since the time stamp was set
  */
@@ -80,6 +81,7 @@ struct loop_copy_file {
 	struct loop_copy_pages *pages;
 	bool direct;
 	bool nowait;
+	bool exact;
 	bool shares;
 	bool written;
 };
@@ -148,6 +150,8 @@ static inline struct loop_copy *loop_copy_of(struct request *rq)
 }
 
 /* file.c */
+int loop_copy_file_init(void);
+void loop_copy_file_exit(void);
 int loop_copy_file_open(struct loop_copy_file *f, int fd, u32 flags);
 void loop_copy_file_close(struct loop_copy_file *f);
 u32 loop_copy_file_block(const struct loop_copy_file *f);
@@ -175,6 +179,11 @@ static inline bool loop_copy_file_holds(const struct loop_copy_file *f,
 static inline struct inode *loop_copy_inode(const struct loop_copy_file *f)
 {
 	return f->pages->mapping->host;
+}
+
+static inline bool loop_copy_may_share(const struct loop_copy_file *f)
+{
+	return f->shares && f->exact;
 }
 
 static inline unsigned int loop_copy_fs_block(const struct loop_copy_file *f)

@@ -8,12 +8,20 @@
 
 static int __init loop_copy_init(void)
 {
-	return loop_copy_control_init();
+	int err = loop_copy_file_init();
+
+	if (err)
+		return err;
+	err = loop_copy_control_init();
+	if (err)
+		loop_copy_file_exit();
+	return err;
 }
 
 static void __exit loop_copy_exit(void)
 {
 	loop_copy_control_exit();
+	loop_copy_file_exit();
 }
 
 module_init(loop_copy_init);
