@@ -182,7 +182,7 @@ static void learn_sharing(struct loop_copy_file *f)
 	f->exact = !(f->data->f_mode & FMODE_WRITE) ||
 		   compat_cow_exact(f->data);
 	if (f->shares && !f->exact)
-		pr_info("%pD: its extent size hint keeps it from sharing extents on this kernel; if others share them (cp --reflink), copy it when it is detached\n",
+		pr_info("%pD: has an extent size hint, or is frozen, and shares no extents on this kernel; if others share them (cp --reflink), copy it when it is detached\n",
 			f->data);
 	give_back(f);
 }

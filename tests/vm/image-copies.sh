@@ -171,7 +171,7 @@ test_loop() { # FILE WHAT TYPE
 	if [ "$3" != ext4 ]; then
 		cp --reflink=always "$1" "$1.backup"
 		change "$disk"
-		if dmesg | grep -q "${1##*/}: its extent size hint"; then
+		if dmesg | grep -q "${1##*/}: has an extent size hint"; then
 			echo "$2: to be copied when it is detached"
 		else
 			synced "$disk"
