@@ -131,6 +131,13 @@ static inline void compat_shrinker_unregister(struct compat_shrinker *c)
 	container_of((struct compat_shrinker *)(sh)->private_data, type, member)
 #endif
 
+/*
+ * The most sectors of a discard or write of zeroes: the size of a bio has 32 bits.
+ * Below 6.12 the block layer believes a disk that promises more, and cuts off
+ * the upper ones.
+ */
+#define COMPAT_MAX_EMPTY_SECTORS ((UINT_MAX & PAGE_MASK) >> SECTOR_SHIFT)
+
 /* 6.11 turned queue flags into queue limits features. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
 static inline void compat_limits_discard(struct queue_limits *lim,

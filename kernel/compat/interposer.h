@@ -185,6 +185,16 @@ static inline void compat_mirror_flag(struct gendisk *disk,
 		blk_queue_flag_clear(flag, disk->queue);
 }
 
+/* An original may promise more than fits into a bio, see compat.h. */
+static inline void compat_mirror_bound(struct queue_limits *lim)
+{
+	const unsigned int most = COMPAT_MAX_EMPTY_SECTORS;
+
+	lim->max_discard_sectors = min(lim->max_discard_sectors, most);
+	lim->max_hw_discard_sectors = min(lim->max_hw_discard_sectors, most);
+	lim->max_write_zeroes_sectors = min(lim->max_write_zeroes_sectors, most);
+}
+
 static inline struct gendisk *compat_alloc_mirror(struct block_device *bdev)
 {
 	struct queue_limits *from = &bdev_get_queue(bdev)->limits;
@@ -197,6 +207,7 @@ static inline struct gendisk *compat_alloc_mirror(struct block_device *bdev)
 	blk_set_stacking_limits(lim);
 	/* Fails for a partition that is misaligned, which goes on being so. */
 	blk_stack_limits(lim, from, get_start_sect(bdev));
+	compat_mirror_bound(lim);
 	lim->dma_alignment = from->dma_alignment;
 	lim->zone_write_granularity = from->zone_write_granularity;
 	compat_mirror_cache(disk, bdev);

@@ -235,8 +235,8 @@ static int alloc_disk(struct loop_copy *lc, u32 block)
 		.max_sectors = LOOP_COPY_MAX_SECTORS,
 		.dma_alignment = loop_copy_file_memory(&lc->file) - 1,
 		.discard_granularity = punches ? fs_block : 0,
-		.discard_sectors = punches ? UINT_MAX >> SECTOR_SHIFT : 0,
-		.zeroes_sectors = punches ? UINT_MAX >> SECTOR_SHIFT : 0,
+		.discard_sectors = punches ? COMPAT_MAX_EMPTY_SECTORS : 0,
+		.zeroes_sectors = punches ? COMPAT_MAX_EMPTY_SECTORS : 0,
 		.write_cache = true,
 		.stable_writes = compat_inode_stable_writes(loop_copy_inode(&lc->file)),
 	};
