@@ -171,28 +171,75 @@ static inline void compat_limits_stable_writes(struct queue_limits *lim,
 }
 #endif
 
+/* Of a device below that begins at an odd place: the image has places of its own. */
+static inline void compat_limits_align(struct queue_limits *lim)
+{
+	lim->alignment_offset = 0;
+	lim->discard_alignment = 0;
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+	lim->misaligned = 0;
+	lim->discard_misaligned = 0;
+#else
+	lim->flags &= ~BLK_FLAG_MISALIGNED;
+#endif
+}
+
 /*
- * A target without devices below can set the flag only when its table is live:
- * below 6.11 device-mapper derives it from those devices, and from then on a
- * table without any keeps the limits of the one it replaces.
+ * What a table is given that has no devices below. Device-mapper would leave it
+ * the limits of the table that it replaces.
  */
-static inline void compat_disk_stable_writes(struct mapped_device *md,
-					     bool stable)
+static inline void compat_limits_start(struct queue_limits *lim)
+{
+	blk_set_stacking_limits(lim);
+	lim->max_secure_erase_sectors = 0;
+	lim->max_zone_append_sectors = 0;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+	lim->features = BLK_FEAT_IO_STAT | BLK_FEAT_NOWAIT |
+			BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA;
+#endif
+}
+
+/*
+ * Limits for the disk of a table that is live from now on, in .resume. They are
+ * whole: from compat_limits_start(), with no device below.
+ */
+static inline void compat_disk_limits(struct mapped_device *md,
+				      struct queue_limits *lim, bool stable)
 {
 	struct request_queue *q = dm_disk(md)->queue;
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+	q->limits = *lim;
+	blk_queue_write_cache(q, true, true);
+	blk_queue_flag_set(QUEUE_FLAG_NOWAIT, q);
+	blk_queue_flag_set(QUEUE_FLAG_NONROT, q);
+	blk_queue_flag_clear(QUEUE_FLAG_POLL, q);
 	if (stable)
 		blk_queue_flag_set(QUEUE_FLAG_STABLE_WRITES, q);
 	else
 		blk_queue_flag_clear(QUEUE_FLAG_STABLE_WRITES, q);
+	disk_update_readahead(dm_disk(md));
+#else
+	if (queue_limits_set(q, lim))
+		pr_warn_once("liveblk: cannot set the limits of a disk\n");
+#endif
+}
+
+/*
+ * The same for one limit, which device-mapper takes away from a table if a
+ * device below has none.
+ */
+static inline void compat_disk_write_zeroes(struct mapped_device *md,
+					    unsigned int sectors)
+{
+	struct request_queue *q = dm_disk(md)->queue;
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+	q->limits.max_write_zeroes_sectors = sectors;
 #else
 	struct queue_limits lim = queue_limits_start_update(q);
 
-	if (stable)
-		lim.features |= BLK_FEAT_STABLE_WRITES;
-	else
-		lim.features &= ~BLK_FEAT_STABLE_WRITES;
+	lim.max_write_zeroes_sectors = sectors;
 	/* Fails for limits that make no sense, which are in use already. */
 	if (queue_limits_commit_update(q, &lim))
 		pr_warn_once("liveblk: cannot set the limits of a disk\n");

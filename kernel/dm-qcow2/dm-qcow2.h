@@ -85,6 +85,7 @@ struct qcow2_record;
  * @bs: bios for @bdev
  * @wq: goes on with requests that a file system did in part
  * @align: offsets and lengths of direct I/O are multiples of this, in bytes
+ * @mem_align: its memory begins and ends at multiples of this, in bytes
  * @direct: I/O bypasses the page cache
  * @nowait: I/O may be tried without blocking
  * @exact: extents may be shared, as far as copies by others go (compat/cow.h)
@@ -100,6 +101,7 @@ struct qcow2_store {
 	struct bio_set bs;
 	struct workqueue_struct *wq;
 	u32 align;
+	u32 mem_align;
 	bool direct;
 	bool nowait;
 	bool exact;

@@ -228,7 +228,7 @@ void qcow2_sub_rw(struct qcow2_sub *sub, bool write, u64 host)
  */
 bool qcow2_misaligned(struct qcow2_image *q, struct bio *bio, u64 pos, u64 len)
 {
-	u32 mask = q->store.align - 1;
+	u32 mask = q->store.align - 1, mem = mask | (q->store.mem_align - 1);
 	struct bvec_iter iter;
 	struct bio_vec bv;
 
@@ -239,7 +239,7 @@ bool qcow2_misaligned(struct qcow2_image *q, struct bio *bio, u64 pos, u64 len)
 	if (!bio)
 		return false;
 	for_each_bvec(bv, bio->bi_io_vec, iter, bio->bi_iter)
-		if ((bv.bv_len | bv.bv_offset) & mask)
+		if ((bv.bv_len & mask) | (bv.bv_offset & mem))
 			return true;
 	return false;
 }

@@ -75,16 +75,19 @@ static char *file_name(struct file *file)
 	return name;
 }
 
-/* The alignment of direct I/O on a file; 0 if there is no direct I/O. */
-static u32 dio_alignment(struct file *file)
+/* The alignment of direct I/O on a file, and of its memory; 0: there is none. */
+static u32 dio_alignment(struct file *file, u32 *mem)
 {
 	struct inode *inode = file_inode(file);
 	struct kstat stat;
 
+	*mem = SECTOR_SIZE;
 	if (!vfs_getattr(&file->f_path, &stat, STATX_DIOALIGN,
 			 AT_STATX_SYNC_AS_STAT) &&
-	    (stat.result_mask & STATX_DIOALIGN))
+	    (stat.result_mask & STATX_DIOALIGN)) {
+		*mem = clamp_t(u32, stat.dio_mem_align, SECTOR_SIZE, PAGE_SIZE);
 		return stat.dio_offset_align;
+	}
 	return max_t(u32, 512, i_blocksize(inode));
 }
 
@@ -98,7 +101,7 @@ static int open_regular(struct qcow2_store *st, int flags)
 	flags |= O_NOATIME;
 	file = dentry_open(path, flags | O_DIRECT, current_cred());
 	if (!IS_ERR(file)) {
-		u32 align = dio_alignment(file);
+		u32 align = dio_alignment(file, &st->mem_align);
 
 		st->file = file;
 		st->direct = true;
@@ -112,6 +115,7 @@ static int open_regular(struct qcow2_store *st, int flags)
 	}
 	st->direct = false;
 	st->align = SECTOR_SIZE;
+	st->mem_align = SECTOR_SIZE;
 	file = dentry_open(path, flags, current_cred());
 	if (IS_ERR(file))
 		return PTR_ERR(file);
@@ -152,7 +156,14 @@ static int open_block(struct qcow2_store *st, struct dm_target *ti)
 		return r;
 	st->bdev = st->dev->bdev;
 	st->align = bdev_logical_block_size(st->bdev);
+	st->mem_align = clamp_t(u32, bdev_dma_alignment(st->bdev) + 1,
+				SECTOR_SIZE, PAGE_SIZE);
 	st->direct = true;
+	/* Clusters are written in any order, and again. */
+	if (bdev_is_zoned(st->bdev)) {
+		DMERR("%pg: an image cannot be on a zoned device", st->bdev);
+		return -EOPNOTSUPP;
+	}
 	if (st->align > QCOW2_BLOCK_SIZE || (!st->read_only &&
 					     bdev_read_only(st->bdev)))
 		return st->align > QCOW2_BLOCK_SIZE ? -EINVAL : -EROFS;

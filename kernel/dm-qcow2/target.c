@@ -356,12 +356,67 @@ static int qcow2_preresume(struct dm_target *ti)
 	return qcow2_image_start(q);
 }
 
+/*
+ * A block device is reported, for NOWAIT, the alignment of memory, and whether
+ * it turns. A file is nothing that device-mapper knows; that the function
+ * exists makes it look at the rest: hints, NOWAIT, write-zeroes.
+ */
+static int qcow2_iterate_devices(struct dm_target *ti,
+				 iterate_devices_callout_fn fn, void *data)
+{
+	struct qcow2_store *st = &((struct qcow2_image *)ti->private)->store;
+
+	return st->dev ? fn(ti, st->dev, 0, bdev_nr_sectors(st->bdev), data) : 0;
+}
+
+static unsigned int most_zeroes(const struct qcow2_image *q)
+{
+	return rounddown(COMPAT_MAX_EMPTY_SECTORS,
+			 qcow2_cluster(q) >> SECTOR_SHIFT);
+}
+
+/*
+ * Ours, whatever those of a block device are: what does not suit it is bounced,
+ * and where it wants bios to be split is no place in the image.
+ */
+static void qcow2_io_hints(struct dm_target *ti, struct queue_limits *limits)
+{
+	struct qcow2_image *q = ti->private;
+
+	limits->logical_block_size = SECTOR_SIZE;
+	limits->physical_block_size = qcow2_store_block(&q->store);
+	limits->io_min = limits->physical_block_size;
+	limits->io_opt = qcow2_cluster(q);
+	limits->chunk_sectors = 0;
+	compat_limits_align(limits);
+	limits->dma_alignment = max(limits->dma_alignment,
+				    q->store.mem_align - 1);
+	limits->max_write_zeroes_sectors = most_zeroes(q);
+	compat_limits_stable_writes(limits, qcow2_store_stable(&q->store));
+	compat_limits_discard(limits, most_zeroes(q), qcow2_cluster(q));
+}
+
+/* What device-mapper would take from the table before, or from the store. */
+static void set_limits(struct dm_target *ti)
+{
+	struct mapped_device *md = dm_table_get_md(ti->table);
+	struct qcow2_image *q = ti->private;
+	struct queue_limits lim;
+
+	if (q->store.bdev) {
+		compat_disk_write_zeroes(md, most_zeroes(q));
+		return;
+	}
+	compat_limits_start(&lim);
+	qcow2_io_hints(ti, &lim);
+	compat_disk_limits(md, &lim, qcow2_store_stable(&q->store));
+}
+
 static void qcow2_resume(struct dm_target *ti)
 {
 	struct qcow2_image *q = ti->private;
 
-	compat_disk_stable_writes(dm_table_get_md(ti->table),
-				  qcow2_store_stable(&q->store));
+	set_limits(ti);
 	if (q->copy)
 		blk_copy_activate(q->copy);
 }
@@ -479,33 +534,6 @@ static int qcow2_message(struct dm_target *ti, unsigned int argc, char **argv,
 		r = qcow2_commit(q);
 	mutex_unlock(&q->state_lock);
 	return r;
-}
-
-/*
- * The store's limits are not the device's. That the function exists makes
- * device-mapper look at the rest: hints, NOWAIT, write-zeroes.
- */
-static int qcow2_iterate_devices(struct dm_target *ti,
-				 iterate_devices_callout_fn fn, void *data)
-{
-	return 0;
-}
-
-/*
- * The same for read_only: a table without devices below does not get limits of
- * its own when it replaces another.
- */
-static void qcow2_io_hints(struct dm_target *ti, struct queue_limits *limits)
-{
-	struct qcow2_image *q = ti->private;
-
-	limits->logical_block_size = SECTOR_SIZE;
-	limits->physical_block_size = qcow2_store_block(&q->store);
-	limits->io_min = limits->physical_block_size;
-	limits->io_opt = qcow2_cluster(q);
-	compat_limits_stable_writes(limits, qcow2_store_stable(&q->store));
-	compat_limits_discard(limits, UINT_MAX >> SECTOR_SHIFT,
-			      qcow2_cluster(q));
 }
 
 static struct target_type qcow2_target = {
