@@ -92,6 +92,8 @@ struct qcow2_record;
  * @shares: that the file system shares extents is still believed
  * @punch: giving back space below is still believed to work
  * @read_only: opened for reading only
+ * @ended: our turn with it is over; @drop_work stops
+ * @drop_work: gives up what the page cache has of a file
  */
 struct qcow2_store {
 	struct file *file;
@@ -108,6 +110,8 @@ struct qcow2_store {
 	bool shares;
 	bool punch;
 	bool read_only;
+	bool ended;
+	struct work_struct drop_work;
 };
 
 /**
@@ -725,6 +729,7 @@ int qcow2_store_extend(struct qcow2_store *st, u64 from, u64 to);
 int qcow2_store_trim(struct qcow2_store *st, u64 size);
 void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len);
 void qcow2_store_begin(struct qcow2_store *st);
+void qcow2_store_drop_cache(struct qcow2_store *st);
 int qcow2_store_end(struct qcow2_store *st);
 u32 qcow2_store_block(const struct qcow2_store *st);
 bool qcow2_store_stable(const struct qcow2_store *st);

@@ -340,6 +340,7 @@ int qcow2_image_start(struct qcow2_image *q)
 	} else {
 		q->live = true;
 		qcow2_loss_accepted(q);
+		qcow2_store_drop_cache(&q->store);
 	}
 out:
 	qcow2_leave(scope);

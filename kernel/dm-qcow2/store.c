@@ -12,7 +12,12 @@
 #include <linux/highmem.h>
 #include <linux/magic.h>
 #include <linux/namei.h>
+#include <linux/pagemap.h>
+#include <linux/sizes.h>
 #include <linux/uio.h>
+
+/* What is given up of the page cache before somebody is asked whether to go on. */
+#define DROP_BYTES SZ_8M
 
 /* Anything but a file or block device may block or act when it is opened. */
 static int check_path(const char *name)
@@ -698,6 +703,42 @@ void qcow2_store_begin(struct qcow2_store *st)
 	st->shares = st->exact && st->file->f_op->remap_file_range;
 }
 
+static void drop_cache(struct work_struct *work)
+{
+	struct qcow2_store *st = container_of(work, struct qcow2_store,
+					      drop_work);
+	struct address_space *m = d_real_inode(file_dentry(st->file))->i_mapping;
+	loff_t pos, last, size = i_size_read(m->host);
+
+	for (pos = 0; pos < size && m->nrpages && !READ_ONCE(st->ended);
+	     pos = last + 1) {
+		last = pos + DROP_BYTES - 1;
+		filemap_fdatawrite_range(m, pos, last);
+		/* Errors are for the next flush to tell. */
+		filemap_fdatawait_range_keep_errors(m, pos, last);
+		invalidate_mapping_pages(m, pos >> PAGE_SHIFT,
+					 last >> PAGE_SHIFT);
+		cond_resched();
+	}
+}
+
+/**
+ * qcow2_store_drop_cache() - give up what the page cache has of a file
+ * @st: the store
+ *
+ * XFS refuses a NOWAIT write where a page is cached, and those of a file that
+ * has just been copied are, so that each first write would take a worker. In the
+ * background, because there may be many of them. qcow2_store_end() ends it.
+ */
+void qcow2_store_drop_cache(struct qcow2_store *st)
+{
+	if (st->read_only || !st->nowait)
+		return;
+	WRITE_ONCE(st->ended, false);
+	INIT_WORK(&st->drop_work, drop_cache);
+	queue_work(st->wq, &st->drop_work);
+}
+
 /**
  * qcow2_store_end() - our turn ends: programs that read it see what we wrote
  * @st: the store, flushed
@@ -709,6 +750,9 @@ int qcow2_store_end(struct qcow2_store *st)
 {
 	int r = 0;
 
+	WRITE_ONCE(st->ended, true);
+	if (!st->read_only && st->nowait)
+		flush_work(&st->drop_work);
 	if (st->bdev)
 		sync_cache(st);
 	else if (!st->read_only)

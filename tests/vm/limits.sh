@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# test: queue limits are a disk's own: zeroes and discards beyond 4 GiB, after other tables, NOWAIT, zoned disks
-# needs: qemu-img dmsetup blkdiscard python3 mkfs.xfs
+# test: queue limits are a disk's own: zeroes and discards beyond 4 GiB, after other tables, NOWAIT; the page cache is given up
+# needs: qemu-img dmsetup blkdiscard fincore python3 mkfs.xfs
 # timeout: 300
 # mem: 3G
 # disks: 64M
@@ -166,6 +166,34 @@ test_zoned() {
 	cp_null_remove zoned
 }
 
+cached() { fincore -n -o PAGES "$1"; } # FILE
+
+# Overwrites of a file that was just copied are tried at once, as those of any other.
+test_page_cache() {
+	lb_step "an image that was just copied"
+	local before after _
+	lb_image "$dir/c.qcow2" 16M
+	lb_attach "$name" "$dir/c.qcow2"
+	cp_fill "$device" 0 $((16 * mib))
+	lb_detach "$name"
+	# Written, so that no extents are shared.
+	cp --reflink=never --sparse=never "$dir/c.qcow2" "$dir/d.qcow2"
+	(($(cached "$dir/d.qcow2") > 1000)) || lb_fail "cp has left $(cached "$dir/d.qcow2") pages"
+	lb_attach "$name" "$dir/d.qcow2"
+	for _ in {1..50}; do
+		(($(cached "$dir/d.qcow2") > 0)) || break
+		sleep 0.1
+	done
+	dd if="$device" of=/dev/null bs=1M iflag=direct status=none
+	before=$(dmsetup status "$name" | cut -d' ' -f12)
+	dd if=/dev/urandom of="$device" bs=4k count=1000 oflag=direct status=none
+	after=$(dmsetup status "$name" | cut -d' ' -f12)
+	echo "$((after - before)) of 1000 writes took a worker; $(cached "$dir/d.qcow2") pages are left"
+	((after - before < 200)) || lb_fail "$((after - before)) of 1000 writes took a worker"
+	lb_detach "$name"
+	lb_check "$dir/d.qcow2"
+}
+
 lb_load
 cp_load loop-copy null-copy
 lb_insmod blk-interposer
@@ -182,6 +210,7 @@ test_large
 test_reload
 test_nowait
 test_zoned
+test_page_cache
 umount "$dir"
 cp_null_remove big
 rmmod loop-copy null-copy blk-interposer
