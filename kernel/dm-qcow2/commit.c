@@ -90,7 +90,7 @@ static void snapshot(struct qcow2_image *q, struct commit *c)
 
 	spin_lock_irq(&q->md_lock);
 	lazy = skip_refcounts(q);
-	list_splice_init(&q->frees, &c->frees);
+	qcow2_free_take(q, &c->frees);
 	c->l1 = qcow2_table_snapshot(q, &q->l1);
 	collect(&q->dirty_l2, &c->l2);
 	spin_unlock_irq(&q->md_lock);
@@ -227,7 +227,7 @@ static void commit_failed(struct qcow2_image *q, struct commit *c)
 	if (c->reftable)
 		qcow2_table_redirty(q, &q->reftable);
 	q->reftable_moved |= c->moved;
-	list_splice(&c->frees, &q->frees);
+	qcow2_free_failed(q, &c->frees);
 	qcow2_commit_soon(q);
 	spin_unlock_irq(&q->md_lock);
 }
@@ -242,8 +242,8 @@ static void commit_succeeded(struct qcow2_image *q, struct commit *c)
 		WRITE_ONCE(q->unstable, false);
 	else
 		qcow2_commit_soon(q);
-	spin_unlock_irq(&q->md_lock);
 	qcow2_free_later(q, &c->frees);
+	spin_unlock_irq(&q->md_lock);
 }
 
 static int do_commit(struct qcow2_image *q)
@@ -318,6 +318,7 @@ void qcow2_commit_work(struct work_struct *work)
 	answer(&flushes, &waits, r);
 	WRITE_ONCE(q->commits, q->commits + 1);
 	wake_up_all(&q->commit_wait);
+	wake_up_all(&q->free_wait);
 	qcow2_leave(scope);
 }
 

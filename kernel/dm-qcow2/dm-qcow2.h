@@ -29,6 +29,7 @@
  *   record.busy            an image that could not be written (loss.c)
  *   image.state_lock       start and stop, status
  *   range                  (not a lock: waiters are parked, see range.c)
+ *   image.free_mutex       waiting for entries of what is to be freed
  *   image.l2_lock[]        one L2 table: loading, creation
  *   image.alloc_lock       refcounts, allocation, refcount table
  *   image.reftable_lock    the refcount table's place; held by a commit
@@ -72,6 +73,8 @@
 #define QCOW2_BUF_SIZE		(QCOW2_BUF_PAGES * PAGE_SIZE)
 #define QCOW2_ZERO_PAGES	64
 #define QCOW2_REPORTED_MAX	256
+#define QCOW2_FREE_ENTRIES	512
+#define QCOW2_FREE_STEP		64
 
 struct qcow2_image;
 struct qcow2_record;
@@ -238,18 +241,12 @@ struct qcow2_table {
  * @host: host offset of the first in bytes
  * @count: how many
  * @discard: give their space below back
- * @others: entries of the same commit, in the first of them
- * @rcu: waits for I/O that uses the clusters of the commit, in the first of them
- * @image: whose they are, in the first of them
  */
 struct qcow2_free {
 	struct list_head node;
 	u64 host;
 	u32 count;
 	bool discard;
-	struct list_head others;
-	struct rcu_head rcu;
-	struct qcow2_image *image;
 };
 
 /**
@@ -462,14 +459,34 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  *
  * What differs from the disk:
  *
- * @md_lock: entries of cached blocks and tables, and all down to @frees
+ * @md_lock: entries of cached blocks and tables, and all down to @freed_gen
  * @dirty_l2: blocks of L2 tables
  * @dirty_refs: blocks of refcounts
  * @nr_dirty: length of both
  * @unstable: mappings are not on disk yet; see qcow2_mark_unstable()
  * @reftable_moved: the header does not name the refcount table's place yet
- * @frees: unlinked clusters that wait for a commit
  * @commit_wait: woken after each commit
+ *
+ * Clusters to be freed (free.c):
+ *
+ * @free_entries: memory of all entries
+ * @free_pool: entries not in use
+ * @free_avail: how many of them are not reserved either; negative when spare
+ *	ones are in use
+ * @free_wanted: somebody waits for entries
+ * @nr_freeing: clusters that are put and not free yet
+ * @frees: unlinked in the cache; they wait for a commit
+ * @nr_frees: length of @frees
+ * @nr_unlinked: clusters on it
+ * @frees_gen: generation that collects on @frees
+ * @free_ready: unlinked on disk
+ * @ready_gen: the last generation that a commit was done with
+ * @freed_gen: the last generation that @free_work was done with; written by it
+ *	alone, read without the lock
+ * @free_work: frees what is in @free_ready
+ * @free_wait: woken when entries are back, a generation is done with, or a
+ *	commit is over
+ * @free_mutex: held by the one who waits for entries
  *
  * The allocator:
  *
@@ -482,8 +499,10 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @size_at_start: bytes in the store at start; it is never cut below
  * @scan_next: next block of refcounts to be searched for free clusters
  * @hints: blocks of refcounts known to have free clusters, or that could not be
- *	read
- * @unread_until: when (in jiffies) those are to be tried again
+ *	read; at most MAX_HINTS
+ * @nr_hints: their number
+ * @unread_until: when (in jiffies) those that could not be read are to be tried
+ *	again
  * @enospc: out of space has been reported
  *
  * Bios:
@@ -504,21 +523,16 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @last_commit: how the last commit ended
  * @commits: number of commits so far
  * @srcu: held by I/O that uses a mapping, until that I/O ends
- * @free_work: frees what is in @free_ready
- * @free_ready: unlinked on disk and no longer in use, under @md_lock
- * @free_batches: lists between a commit and the end of @free_work
- * @free_wait: woken when there are none
  *
  * Resources:
  *
  * @io_wq: the slow path
- * @commit_wq: commits, frees; none of them waits for @io_wq
+ * @commit_wq: commits; they wait for none of the others
+ * @free_wq: @free_work, which waits for none of the others
  * @undo_wq: undoing, which waits for who allocates, who waits for commits
  * @subs: parts of bios
  * @blocks: cached blocks
  * @pages: their memory
- * @free_pool: entries of the lists of clusters to be freed
- * @free_mutex: held by the one who waits for several entries of @free_pool
  * @copy: provider at blk-copy, or NULL if the image is never written
  * @emergency: buffers for when there is no memory
  * @emergency_busy: a bit for each of them in use
@@ -579,8 +593,23 @@ struct qcow2_image {
 	u32 nr_dirty;
 	bool unstable;
 	bool reftable_moved;
-	struct list_head frees;
 	wait_queue_head_t commit_wait;
+
+	struct qcow2_free *free_entries;
+	struct list_head free_pool;
+	s32 free_avail;
+	bool free_wanted;
+	u64 nr_freeing;
+	struct list_head frees;
+	u32 nr_frees;
+	u64 nr_unlinked;
+	u64 frees_gen;
+	struct list_head free_ready;
+	u64 ready_gen;
+	u64 freed_gen;
+	struct work_struct free_work;
+	wait_queue_head_t free_wait;
+	struct mutex free_mutex;	/* waiting for entries */
 
 	struct mutex alloc_lock;	/* refcounts and all down to enospc */
 	struct mutex reftable_lock;	/* the place of reftable */
@@ -591,6 +620,7 @@ struct qcow2_image {
 	u64 size_at_start;
 	u64 scan_next;
 	struct xarray hints;
+	u32 nr_hints;
 	unsigned long unread_until;
 	bool enospc;
 
@@ -611,19 +641,14 @@ struct qcow2_image {
 	u64 commits;
 
 	struct srcu_struct srcu;
-	struct work_struct free_work;
-	struct list_head free_ready;
-	atomic_t free_batches;
-	wait_queue_head_t free_wait;
 
 	struct workqueue_struct *io_wq;
 	struct workqueue_struct *commit_wq;
+	struct workqueue_struct *free_wq;
 	struct workqueue_struct *undo_wq;
 	mempool_t subs;
 	mempool_t blocks;
 	mempool_t pages;
-	mempool_t free_pool;
-	struct mutex free_mutex;	/* waiting for several of free_pool */
 	struct blk_copy_provider *copy;
 	struct qcow2_buf emergency[QCOW2_BUF_USES];
 	unsigned long emergency_busy;
@@ -727,7 +752,9 @@ int qcow2_store_copy(struct qcow2_store *st, u64 from, u64 to, u64 len,
 		     const struct blk_copy_op *parent);
 int qcow2_store_extend(struct qcow2_store *st, u64 from, u64 to);
 int qcow2_store_trim(struct qcow2_store *st, u64 size);
-void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len);
+void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len,
+			 struct bio **chain);
+void qcow2_store_discarded(struct bio *chain);
 void qcow2_store_begin(struct qcow2_store *st);
 void qcow2_store_drop_cache(struct qcow2_store *st);
 int qcow2_store_end(struct qcow2_store *st);
@@ -756,8 +783,9 @@ void qcow2_block_dirty(struct qcow2_image *q, struct qcow2_block *b);
 int qcow2_refcount_start(struct qcow2_image *q);
 int qcow2_alloc_clusters(struct qcow2_image *q, u32 want, u64 *host, u32 *got,
 			 bool *fresh);
-int qcow2_refcount_peek(struct qcow2_image *q, u64 cluster, u64 *value);
-int qcow2_refcount_drop(struct qcow2_image *q, u64 cluster, u32 count);
+int qcow2_refcount_run(struct qcow2_image *q, u64 cluster, u64 max, u64 *value,
+		       u64 *count);
+int qcow2_refcount_drop(struct qcow2_image *q, u64 cluster, u64 count);
 int qcow2_refcount_vouch(struct qcow2_image *q, struct qcow2_block *l2,
 			 u32 index, u32 count);
 
@@ -808,7 +836,7 @@ bool qcow2_meta_overlaps(struct qcow2_image *q, u64 offset,
 u64 qcow2_meta_unreferenced(struct qcow2_image *q, const void *block,
 			    u64 first, u32 count);
 void qcow2_meta_add(struct qcow2_image *q, u64 offset);
-void qcow2_meta_forget(struct qcow2_image *q, u64 offset);
+void qcow2_meta_forget(struct qcow2_image *q, u64 cluster, u64 count);
 
 /* snapshots.c */
 int qcow2_snapshots_load(struct qcow2_image *q);
@@ -841,13 +869,22 @@ void qcow2_flush_queue(struct qcow2_io *io);
 void qcow2_mark_unstable(struct qcow2_image *q);
 
 /* free.c */
-void qcow2_free_work(struct work_struct *work);
-bool qcow2_free_add(struct qcow2_image *q, struct list_head *list, u64 host,
-		    u32 count, bool discard, gfp_t gfp);
+int qcow2_free_init(struct qcow2_image *q);
+void qcow2_free_exit(struct qcow2_image *q);
+int qcow2_free_reserve(struct qcow2_image *q, u32 n);
+bool qcow2_free_try_reserve(struct qcow2_image *q);
+void qcow2_free_unreserve(struct qcow2_image *q, u32 n);
+u32 qcow2_free_add(struct qcow2_image *q, struct list_head *list, u64 host,
+		   u32 count, bool discard);
+void qcow2_free_put(struct qcow2_image *q, struct list_head *list);
 void qcow2_free_release(struct qcow2_image *q, struct list_head *list);
-void qcow2_free_run(struct qcow2_image *q, u64 host, u32 count, bool discard);
+void qcow2_free_take(struct qcow2_image *q, struct list_head *list);
 void qcow2_free_later(struct qcow2_image *q, struct list_head *list);
+void qcow2_free_failed(struct qcow2_image *q, struct list_head *list);
+void qcow2_free_run(struct qcow2_image *q, u64 host, u32 count, bool discard);
+void qcow2_free_work(struct work_struct *work);
 void qcow2_free_drain(struct qcow2_image *q);
+void qcow2_free_forget(struct qcow2_image *q);
 
 /* range.c */
 bool qcow2_range_lock(struct qcow2_image *q, struct qcow2_range *r,

@@ -395,16 +395,6 @@ static int close_image(struct qcow2_image *q)
 	return r ?: qcow2_store_flush(&q->store);
 }
 
-static void forget_frees(struct qcow2_image *q)
-{
-	LIST_HEAD(frees);
-
-	spin_lock_irq(&q->md_lock);
-	list_splice_init(&q->frees, &frees);
-	spin_unlock_irq(&q->md_lock);
-	qcow2_free_release(q, &frees);
-}
-
 static void end_turn(struct qcow2_image *q)
 {
 	int r = qcow2_store_end(&q->store);
@@ -423,8 +413,7 @@ static void settle_work(struct qcow2_image *q)
 	set_stopping(q, true);
 	cancel_delayed_work_sync(&q->commit_later);
 	flush_workqueue(q->commit_wq);
-	srcu_barrier(&q->srcu);
-	flush_workqueue(q->commit_wq);
+	flush_work(&q->free_work);
 }
 
 /*
@@ -444,7 +433,7 @@ static void keep(struct qcow2_image *q, int err)
 
 static void let_go(struct qcow2_image *q)
 {
-	forget_frees(q);
+	qcow2_free_forget(q);
 	unload(q);
 	end_turn(q);
 	qcow2_unlock_image(q);

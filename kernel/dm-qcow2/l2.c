@@ -195,7 +195,7 @@ static void move_cached(struct qcow2_image *q, u32 l1, u64 host)
  * store before anything points at it; a commit makes it durable before the L1
  * entry is.
  */
-static int make_table(struct qcow2_image *q, u32 l1, u64 old)
+static int make_table(struct qcow2_image *q, u32 l1, u64 old, u32 *reserved)
 {
 	LIST_HEAD(frees);
 	bool fresh;
@@ -217,18 +217,18 @@ static int make_table(struct qcow2_image *q, u32 l1, u64 old)
 		return r;
 	}
 	if (old)
-		qcow2_free_add(q, &frees, old, 1, false, GFP_NOIO);
+		*reserved -= qcow2_free_add(q, &frees, old, 1, false);
 	qcow2_meta_add(q, host);
 	move_cached(q, l1, host);
 	spin_lock_irq(&q->md_lock);
 	qcow2_table_set(q, &q->l1, l1, host | QCOW2_OFLAG_COPIED);
-	list_splice_tail(&frees, &q->frees);
+	qcow2_free_put(q, &frees);
 	qcow2_mark_unstable(q);
 	spin_unlock_irq(&q->md_lock);
 	return 0;
 }
 
-static int own_locked(struct qcow2_image *q, u32 l1)
+static int own_locked(struct qcow2_image *q, u32 l1, u32 *reserved)
 {
 	u64 entry;
 	int r = 0;
@@ -236,7 +236,7 @@ static int own_locked(struct qcow2_image *q, u32 l1)
 	mutex_lock(l2_lock(q, l1));
 	entry = qcow2_table_get(&q->l1, l1);
 	if (!(entry & QCOW2_OFLAG_COPIED))
-		r = make_table(q, l1, entry & QCOW2_OFFSET_MASK);
+		r = make_table(q, l1, entry & QCOW2_OFFSET_MASK, reserved);
 	mutex_unlock(l2_lock(q, l1));
 	return r;
 }
@@ -252,15 +252,21 @@ static int own_locked(struct qcow2_image *q, u32 l1)
  */
 int qcow2_l2_own(struct qcow2_image *q, u64 pos)
 {
-	u32 l1 = l1_index(q, pos);
+	u32 l1 = l1_index(q, pos), reserved = 1;
 	int r;
 
 	if (qcow2_table_get(&q->l1, l1) & QCOW2_OFLAG_COPIED)
 		return 0;
-	r = own_locked(q, l1);
-	if (r != -ENOSPC)
+	/* Not to be waited for with the lock: who has entries may want that. */
+	r = qcow2_free_reserve(q, reserved);
+	if (r)
 		return r;
-	/* What was discarded lately may be waiting for a commit. */
-	qcow2_free_drain(q);
-	return own_locked(q, l1);
+	r = own_locked(q, l1, &reserved);
+	if (r == -ENOSPC) {
+		/* What was discarded lately may be waiting for a commit. */
+		qcow2_free_drain(q);
+		r = own_locked(q, l1, &reserved);
+	}
+	qcow2_free_unreserve(q, reserved);
+	return r;
 }

@@ -363,22 +363,30 @@ void qcow2_meta_add(struct qcow2_image *q, u64 offset)
 		 GFP_NOIO);
 }
 
-static void forget_in(u64 *list, u32 nr, u64 offset)
+static void forget_in(u64 *list, u32 nr, u64 start, u64 end)
 {
-	u32 at = lower_bound(list, nr, offset);
+	u32 at = lower_bound(list, nr, start);
 
-	if (at < nr && list[at] == offset)
-		WRITE_ONCE(list[at], offset | FORGOTTEN);
+	for (; at < nr && (list[at] & ~FORGOTTEN) < end; at++)
+		WRITE_ONCE(list[at], list[at] | FORGOTTEN);
 }
 
 /**
- * qcow2_meta_forget() - note that a cluster is free
+ * qcow2_meta_forget() - note that clusters are free
  * @q: the image
- * @offset: its host offset
+ * @cluster: index of the first
+ * @count: how many, at least 1
  */
-void qcow2_meta_forget(struct qcow2_image *q, u64 offset)
+void qcow2_meta_forget(struct qcow2_image *q, u64 cluster, u64 count)
 {
-	xa_erase(&q->new_meta, offset >> q->geo.cluster_bits);
-	forget_in(q->l2_tables, q->nr_l2_tables, offset);
-	forget_in(q->ref_tables, q->nr_ref_tables, offset);
+	unsigned int bits = q->geo.cluster_bits;
+	u64 start = cluster << bits, end = (cluster + count) << bits;
+	unsigned long index;
+	void *entry;
+
+	xa_for_each_range(&q->new_meta, index, entry, cluster,
+			  cluster + count - 1)
+		xa_erase(&q->new_meta, index);
+	forget_in(q->l2_tables, q->nr_l2_tables, start, end);
+	forget_in(q->ref_tables, q->nr_ref_tables, start, end);
 }

@@ -25,6 +25,8 @@
 
 /* What image.hints says of a block of refcounts. */
 enum { HINT_FREE = 1, HINT_UNREAD };
+/* Notes of more blocks would take too much memory. */
+#define MAX_HINTS 1024
 
 static u64 per_block(const struct qcow2_image *q)
 {
@@ -274,12 +276,31 @@ static int take_free(struct qcow2_image *q, u64 index, u32 want, u64 *cluster,
 	return r;
 }
 
+/* Notes what is to be looked at again; false if there are too many notes. */
+static bool note(struct qcow2_image *q, u64 index, unsigned long what)
+{
+	bool known = xa_load(&q->hints, index);
+
+	lockdep_assert_held(&q->alloc_lock);
+	if ((!known && q->nr_hints >= MAX_HINTS) ||
+	    xa_is_err(xa_store(&q->hints, index, xa_mk_value(what), GFP_NOIO)))
+		return false;
+	q->nr_hints += !known;
+	return true;
+}
+
 /* A block that cannot be read is of no use now. It may have free clusters. */
 static void hint_unread(struct qcow2_image *q, u64 index)
 {
-	lockdep_assert_held(&q->alloc_lock);
 	q->unread_until = jiffies + UNREAD_FOR;
-	xa_store(&q->hints, index, xa_mk_value(HINT_UNREAD), GFP_NOIO);
+	note(q, index, HINT_UNREAD);
+}
+
+/* Notes that a block has free clusters, or that it is to be searched again. */
+static void hint(struct qcow2_image *q, u64 index)
+{
+	if (!note(q, index, HINT_FREE))
+		q->scan_next = min(q->scan_next, index);
 }
 
 static int take_hinted(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
@@ -303,6 +324,7 @@ static int take_hinted(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
 		if (r != -ENOSPC)
 			return r;
 		xa_erase(&q->hints, index);
+		q->nr_hints--;
 	}
 	return -ENOSPC;
 }
@@ -316,14 +338,14 @@ static int search_one(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
 	if (index * per_block(q) >= q->alloc_end)
 		return -ENOSPC;
 	r = take_free(q, index, want, cluster, got);
-	if (!r)
-		xa_store(&q->hints, index, xa_mk_value(HINT_FREE), GFP_NOIO);
 	if (r == -EIO) {
 		hint_unread(q, index);
 		r = -ENOSPC;
 	}
 	if (!r || r == -ENOSPC)
 		q->scan_next++;
+	if (!r)
+		hint(q, index);
 	return r;
 }
 
@@ -389,7 +411,7 @@ static void install_reftable(struct qcow2_image *q, struct qcow2_table *t,
 	q->reftable_moved = true;
 	WRITE_ONCE(q->geo.reftable_offset, t->host);
 	WRITE_ONCE(q->geo.reftable_clusters, g->clusters);
-	list_splice_tail_init(frees, &q->frees);
+	qcow2_free_put(q, frees);
 	spin_unlock_irq(&q->md_lock);
 	mutex_unlock(&q->reftable_lock);
 	qcow2_table_free(&old);
@@ -431,8 +453,10 @@ static int grow_reftable(struct qcow2_image *q)
 		return r;
 	}
 	/* Nothing is freed while alloc_lock is held: not to be waited for. */
-	if (!qcow2_free_add(q, &frees, q->geo.reftable_offset,
-			    q->geo.reftable_clusters, false, GFP_NOWAIT))
+	if (qcow2_free_try_reserve(q))
+		qcow2_free_add(q, &frees, q->geo.reftable_offset,
+			       q->geo.reftable_clusters, false);
+	else
 		qcow2_limit_err(q, "clusters at 0x%llx are leaked",
 				q->geo.reftable_offset);
 	install_reftable(q, &t, &g, &frees);
@@ -546,22 +570,40 @@ int qcow2_alloc_clusters(struct qcow2_image *q, u32 want, u64 *host, u32 *got,
 	return r;
 }
 
+/* How many refcounts from entry @i to @end are alike. */
+static u64 run_of(const struct qcow2_image *q, const struct qcow2_block *b,
+		  u64 i, u64 end)
+{
+	u64 value = get(q, b, i), at = i + 1;
+
+	while (at < end && get(q, b, at) == value)
+		at++;
+	return at - i;
+}
+
 /**
- * qcow2_refcount_peek() - the refcount of a cluster
+ * qcow2_refcount_run() - the refcount of a cluster, and of those after it
  * @q: the image
  * @cluster: its index
+ * @max: how many to look at, at least 1
  * @value: set to the refcount
+ * @count: set to the number of clusters that have it; after an error, of those
+ *	that there is no need to ask for
  *
  * Return: 0 or a negative error.
  */
-int qcow2_refcount_peek(struct qcow2_image *q, u64 cluster, u64 *value)
+int qcow2_refcount_run(struct qcow2_image *q, u64 cluster, u64 max, u64 *value,
+		       u64 *count)
 {
+	u64 i = cluster % per_block(q), end = min(i + max, per_block(q));
 	struct qcow2_block *b;
 
+	*count = end - i;
 	mutex_lock(&q->alloc_lock);
 	b = ref_get(q, cluster / per_block(q));
 	if (!IS_ERR(b)) {
-		*value = get(q, b, cluster % per_block(q));
+		*value = get(q, b, i);
+		*count = run_of(q, b, i, end);
 		qcow2_block_put(b);
 	}
 	mutex_unlock(&q->alloc_lock);
@@ -638,24 +680,39 @@ int qcow2_refcount_vouch(struct qcow2_image *q, struct qcow2_block *l2,
 	return r;
 }
 
-static int drop_one(struct qcow2_image *q, u64 cluster)
+static void drop_fail(struct qcow2_image *q, u64 cluster)
 {
-	struct qcow2_block *b = ref_get(q, cluster / per_block(q));
-	u64 i = cluster % per_block(q), value;
-	int r;
+	qcow2_image_fail(q, "no reference left to drop of cluster at",
+			 cluster << q->geo.cluster_bits);
+}
 
+/* Clusters that one block describes. */
+static int drop_in_block(struct qcow2_image *q, u64 cluster, u64 count)
+{
+	u64 i = cluster % per_block(q), end = i + count, first = cluster - i;
+	struct qcow2_block *b = ref_get(q, cluster / per_block(q));
+	u64 value, n;
+	int r = 0;
+
+	if (PTR_ERR_OR_ZERO(b) == -ENOENT)
+		drop_fail(q, cluster);
 	if (IS_ERR(b))
 		return PTR_ERR(b);
-	value = get(q, b, i);
-	r = value ? 0 : -EUCLEAN;
-	if (!r) {
-		qcow2_block_prepare(q, b);
-		if (value == 1)
-			qcow2_meta_forget(q, cluster << q->geo.cluster_bits);
-		set_run(q, b, i, 1, value - 1);
-		if (value == 1)
-			xa_store(&q->hints, b->index,
-				 xa_mk_value(HINT_FREE), GFP_NOIO);
+	qcow2_block_prepare(q, b);
+	for (; i < end; i += n) {
+		value = get(q, b, i);
+		n = run_of(q, b, i, end);
+		if (!value) {
+			drop_fail(q, first + i);
+			r = -EUCLEAN;
+			continue;
+		}
+		if (value == 1) {
+			qcow2_meta_forget(q, first + i, n);
+			hint(q, b->index);
+		}
+		set_run(q, b, i, n, value - 1);
+		qcow2_count_n(q, FREE, n);
 	}
 	qcow2_block_put(b);
 	return r;
@@ -670,21 +727,19 @@ static int drop_one(struct qcow2_image *q, u64 cluster)
  * A cluster without references is a contradiction in the image, which turns
  * read-only then. Return: 0 or the first error; the rest is dropped even so.
  */
-int qcow2_refcount_drop(struct qcow2_image *q, u64 cluster, u32 count)
+int qcow2_refcount_drop(struct qcow2_image *q, u64 cluster, u64 count)
 {
 	int r, first = 0;
+	u64 n;
 
-	mutex_lock(&q->alloc_lock);
-	for (; count; count--, cluster++) {
-		r = drop_one(q, cluster);
-		if (r == -EUCLEAN || r == -ENOENT)
-			qcow2_image_fail(q, "no reference left to drop of cluster at",
-					 cluster << q->geo.cluster_bits);
-		if (!r)
-			qcow2_count(q, FREE);
+	for (; count; count -= n, cluster += n) {
+		n = min(count, per_block(q) - cluster % per_block(q));
+		mutex_lock(&q->alloc_lock);
+		r = drop_in_block(q, cluster, n);
+		mutex_unlock(&q->alloc_lock);
 		first = first ?: r;
+		cond_resched();
 	}
-	mutex_unlock(&q->alloc_lock);
 	return first;
 }
 
@@ -729,6 +784,7 @@ int qcow2_refcount_start(struct qcow2_image *q)
 	q->alloc_end = end;
 	q->alloc_high = 0;
 	q->scan_next = 0;
+	q->nr_hints = 0;
 	q->enospc = false;
 	q->file_end = q->store.bdev ? 0 : qcow2_store_size(&q->store);
 	q->fresh_from = q->store.bdev ? U64_MAX :

@@ -651,10 +651,13 @@ int qcow2_store_trim(struct qcow2_store *st, u64 size)
  * @st: the store
  * @pos: byte offset
  * @len: bytes
+ * @chain: what is under way; NULL at first
  *
  * A hint: what cannot be given back stays, and nothing relies on its content.
+ * Over when qcow2_store_discarded() has returned.
  */
-void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len)
+void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len,
+			 struct bio **chain)
 {
 	long r;
 
@@ -662,14 +665,27 @@ void qcow2_store_discard(struct qcow2_store *st, u64 pos, u64 len)
 		return;
 	if (st->bdev)
 		r = bdev_max_discard_sectors(st->bdev) ?
-			blkdev_issue_discard(st->bdev, pos >> SECTOR_SHIFT,
-					     len >> SECTOR_SHIFT, GFP_NOIO) :
+			__blkdev_issue_discard(st->bdev, pos >> SECTOR_SHIFT,
+					       len >> SECTOR_SHIFT, GFP_NOIO,
+					       chain) :
 			-EOPNOTSUPP;
 	else
 		r = vfs_fallocate(st->file, FALLOC_FL_PUNCH_HOLE |
 				  FALLOC_FL_KEEP_SIZE, pos, len);
 	if (r == -EOPNOTSUPP)
 		st->punch = false;
+}
+
+/**
+ * qcow2_store_discarded() - wait for discards to be over
+ * @chain: what qcow2_store_discard() has begun, or NULL
+ */
+void qcow2_store_discarded(struct bio *chain)
+{
+	if (!chain)
+		return;
+	submit_bio_wait(chain);
+	bio_put(chain);
 }
 
 /*

@@ -96,6 +96,7 @@ static void init_locks(struct qcow2_image *q)
 	INIT_LIST_HEAD(&q->flushes);
 	INIT_LIST_HEAD(&q->commit_waits);
 	INIT_LIST_HEAD(&q->free_ready);
+	INIT_LIST_HEAD(&q->free_pool);
 	init_waitqueue_head(&q->commit_wait);
 	init_waitqueue_head(&q->free_wait);
 	init_completion(&q->commit_io);
@@ -116,15 +117,17 @@ static int init_resources(struct qcow2_image *q)
 	q->slots = kcalloc(QCOW2_COMMIT_SLOTS, sizeof(*q->slots), GFP_KERNEL);
 	q->io_wq = alloc_workqueue("qcow2_io", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	q->commit_wq = alloc_workqueue("qcow2_commit", WQ_MEM_RECLAIM, 0);
+	/* Unbound: a long batch must not keep a commit from a processor. */
+	q->free_wq = alloc_workqueue("qcow2_free", WQ_MEM_RECLAIM | WQ_UNBOUND,
+				     0);
 	q->undo_wq = alloc_workqueue("qcow2_undo", WQ_MEM_RECLAIM, 0);
 	q->store.wq = alloc_workqueue("qcow2_store", WQ_MEM_RECLAIM, 0);
 	if (!q->stats || !q->slots || !q->io_wq || !q->commit_wq ||
-	    !q->undo_wq || !q->store.wq)
+	    !q->free_wq || !q->undo_wq || !q->store.wq)
 		return -ENOMEM;
 	r = mempool_init_kmalloc_pool(&q->subs, 64, sizeof(struct qcow2_sub));
 	if (!r)
-		r = mempool_init_kmalloc_pool(&q->free_pool, QCOW2_L2_PER_BLOCK,
-					      sizeof(struct qcow2_free));
+		r = qcow2_free_init(q);
 	if (!r)
 		r = qcow2_buf_init(q);
 	return r ?: qcow2_cache_init(q);
@@ -138,9 +141,11 @@ static void destroy(struct qcow2_image *q)
 	qcow2_cache_exit(q);
 	qcow2_buf_exit(q);
 	mempool_exit(&q->subs);
-	mempool_exit(&q->free_pool);
+	qcow2_free_exit(q);
 	if (q->commit_wq)
 		destroy_workqueue(q->commit_wq);
+	if (q->free_wq)
+		destroy_workqueue(q->free_wq);
 	if (q->undo_wq)
 		destroy_workqueue(q->undo_wq);
 	if (q->io_wq)

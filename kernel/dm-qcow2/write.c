@@ -102,7 +102,7 @@ void qcow2_sub_link(struct qcow2_sub *sub)
 	for (i = 0; i < sub->count; i++)
 		set_bit(sub->index + i, sub->l2->sound);
 	qcow2_block_dirty(q, sub->l2);
-	list_splice_tail_init(&sub->frees, &q->frees);
+	qcow2_free_put(q, &sub->frees);
 	spin_unlock_irqrestore(&q->md_lock, flags);
 }
 
@@ -138,43 +138,44 @@ static bool replaceable(enum qcow2_cluster_type type, u64 entry)
 	}
 }
 
+/* Not more than there may be entries for. */
 static u32 replaceable_run(struct step *s)
 {
 	enum qcow2_cluster_type type;
+	u32 n, old = 0;
 	u64 entry;
-	u32 n;
 
-	for (n = 0; n < s->max; n++) {
+	for (n = 0; n < s->max && old < QCOW2_FREE_STEP; n++) {
 		type = qcow2_l2_type(s->q, s->b, s->index + n, &entry);
 		if (!replaceable(type, entry))
 			break;
+		old += !!(entry & QCOW2_OFFSET_MASK);
 	}
 	return n;
 }
 
-static bool note_all(struct step *s, gfp_t gfp)
-{
-	u64 host;
-	u32 i;
-
-	for (i = 0; i < s->sub->count; i++) {
-		host = qcow2_l2_entry(s->b, s->index + i) & QCOW2_OFFSET_MASK;
-		if (host && !qcow2_free_add(s->q, &s->sub->frees, host, 1,
-					    true, gfp))
-			return false;
-	}
-	return true;
-}
-
 /* Notes what the entries refer to now, to be freed when they are replaced. */
-static void note_old(struct step *s)
+static int note_old(struct step *s)
 {
-	if (note_all(s, GFP_NOWAIT))
-		return;
-	qcow2_free_release(s->q, &s->sub->frees);
-	mutex_lock(&s->q->free_mutex);
-	note_all(s, GFP_NOIO);
-	mutex_unlock(&s->q->free_mutex);
+	u32 i, old = 0;
+	u64 host;
+	int r;
+
+	for (i = 0; i < s->sub->count; i++)
+		old += !!(qcow2_l2_entry(s->b, s->index + i) &
+			  QCOW2_OFFSET_MASK);
+	if (!old)
+		return 0;
+	r = qcow2_free_reserve(s->q, old);
+	for (i = 0; !r && i < s->sub->count; i++) {
+		host = qcow2_l2_entry(s->b, s->index + i) & QCOW2_OFFSET_MASK;
+		if (host)
+			old -= qcow2_free_add(s->q, &s->sub->frees, host, 1,
+					      true);
+	}
+	if (!r)
+		qcow2_free_unreserve(s->q, old);
+	return r;
 }
 
 /* Fills [@from, @to) of the part's clusters with what the guest sees there. */
@@ -226,8 +227,7 @@ static int get_clusters(struct step *s, bool *fresh)
 	if (r)
 		return r;
 	sub->allocated = true;
-	note_old(s);
-	return 0;
+	return note_old(s);
 }
 
 /* Allocates, fills and writes; returns bytes under way, or a negative error. */

@@ -44,8 +44,12 @@ static u64 zeroed(struct qcow2_io *io, enum qcow2_cluster_type type, u64 entry,
 	return v3 ? QCOW2_OFLAG_ZERO : 0;
 }
 
+/*
+ * Notes what entries refer to now. Returns how many of them, which are all
+ * unless what they refer to is in many pieces; or a negative error.
+ */
 static int note_all(struct qcow2_io *io, struct qcow2_sub *sub,
-		    struct qcow2_block *b, u32 index, u32 max, gfp_t gfp)
+		    struct qcow2_block *b, u32 index, u32 max, u32 *reserved)
 {
 	struct qcow2_image *q = io->image;
 	enum qcow2_cluster_type type;
@@ -53,36 +57,34 @@ static int note_all(struct qcow2_io *io, struct qcow2_sub *sub,
 	u64 entry;
 	u32 i;
 
-	for (i = 0; i < max; i++) {
+	for (i = 0; i < max && *reserved; i++) {
 		type = qcow2_l2_type(q, b, index + i, &entry);
 		if (type == QCOW2_CLUSTER_COMPRESSED ||
-		    type == QCOW2_CLUSTER_INVALID) {
-			qcow2_report(q, ((io->pos >> q->geo.cluster_bits) + i) << 1,
-				     "cannot zero the cluster at guest offset",
-				     io->pos + ((u64)i << q->geo.cluster_bits));
-			return -EIO;
-		}
+		    type == QCOW2_CLUSTER_INVALID)
+			break;
 		zeroed(io, type, entry, &frees);
-		if (frees && !qcow2_free_add(q, &sub->frees,
-					     entry & QCOW2_OFFSET_MASK, 1,
-					     true, gfp))
-			return -ENOMEM;
+		if (frees)
+			*reserved -= qcow2_free_add(q, &sub->frees,
+						    entry & QCOW2_OFFSET_MASK,
+						    1, true);
 	}
-	return 0;
+	if (i)
+		return i;
+	qcow2_report(q, io->pos >> q->geo.cluster_bits << 1,
+		     "cannot zero the cluster at guest offset", io->pos);
+	return -EIO;
 }
 
 static int note_old(struct qcow2_io *io, struct qcow2_sub *sub,
 		    struct qcow2_block *b, u32 index, u32 max)
 {
-	struct qcow2_image *q = io->image;
-	int r = note_all(io, sub, b, index, max, GFP_NOWAIT);
+	u32 reserved = min_t(u32, max, QCOW2_FREE_STEP);
+	int r = qcow2_free_reserve(io->image, reserved);
 
-	if (r != -ENOMEM)
+	if (r)
 		return r;
-	qcow2_free_release(q, &sub->frees);
-	mutex_lock(&q->free_mutex);
-	r = note_all(io, sub, b, index, max, GFP_NOIO);
-	mutex_unlock(&q->free_mutex);
+	r = note_all(io, sub, b, index, max, &reserved);
+	qcow2_free_unreserve(io->image, reserved);
 	return r;
 }
 
@@ -102,7 +104,7 @@ static void unlink_run(struct qcow2_io *io, struct qcow2_sub *sub,
 		qcow2_l2_set(b, i, zeroed(io, type, entry, &frees));
 	}
 	qcow2_block_dirty(q, b);
-	list_splice_tail_init(&sub->frees, &q->frees);
+	qcow2_free_put(q, &sub->frees);
 	spin_unlock_irq(&q->md_lock);
 }
 
@@ -125,6 +127,7 @@ static bool nothing_there(struct qcow2_image *q, struct qcow2_block *b,
 	return true;
 }
 
+/* Returns how many clusters were done, at least one, or a negative error. */
 static int zero_held(struct qcow2_io *io, struct qcow2_sub *sub,
 		     struct qcow2_block *b, u32 index, u32 max)
 {
@@ -138,11 +141,11 @@ static int zero_held(struct qcow2_io *io, struct qcow2_sub *sub,
 		r = qcow2_l2_own(q, io->pos);
 	if (!r)
 		r = note_old(io, sub, b, index, max);
-	if (r)
+	if (r < 0)
 		return r;
 	qcow2_block_prepare(q, b);
-	unlink_run(io, sub, b, index, max);
-	return 0;
+	unlink_run(io, sub, b, index, r);
+	return r;
 }
 
 /* The whole clusters from io.pos on that one block of entries maps. */
@@ -155,6 +158,7 @@ static enum qcow2_progress zero_clusters(struct qcow2_io *io, u64 clusters)
 	u64 first = io->pos >> bits;
 	struct qcow2_block *b;
 	struct qcow2_sub *sub;
+	int r = max;
 
 	b = qcow2_l2_get(q, io->pos);
 	if (IS_ERR(b)) {
@@ -170,9 +174,12 @@ static enum qcow2_progress zero_clusters(struct qcow2_io *io, u64 clusters)
 			return QCOW2_PARKED;
 		}
 		sub->locked = true;
-		qcow2_io_error(io, zero_held(io, sub, b, index, max));
+		r = zero_held(io, sub, b, index, max);
 	}
-	io->pos = min(io->end, (first + max) << bits);
+	if (r > 0)
+		io->pos = min(io->end, (first + r) << bits);
+	else
+		qcow2_io_error(io, r);
 	qcow2_block_put(b);
 	qcow2_sub_free(sub);
 	return QCOW2_GO_ON;
