@@ -493,10 +493,9 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @alloc_lock: refcounts and all down to @enospc
  * @reftable_lock: the place of @reftable, held across a commit
  * @alloc_end: first cluster index never handed out
- * @alloc_high: end of the clusters handed out since start, as an index
  * @fresh_from: clusters from this index on read as zeros until written
  * @file_end: size of the file in bytes, space reserved ahead included
- * @size_at_start: bytes in the store at start; it is never cut below
+ * @keep_size: the file is never cut below; 0 if its clusters reached to its end
  * @scan_next: next block of refcounts to be searched for free clusters
  * @hints: blocks of refcounts known to have free clusters, or that could not be
  *	read; at most MAX_HINTS
@@ -614,10 +613,9 @@ struct qcow2_image {
 	struct mutex alloc_lock;	/* refcounts and all down to enospc */
 	struct mutex reftable_lock;	/* the place of reftable */
 	u64 alloc_end;
-	u64 alloc_high;
 	u64 fresh_from;
 	u64 file_end;
-	u64 size_at_start;
+	u64 keep_size;
 	u64 scan_next;
 	struct xarray hints;
 	u32 nr_hints;
@@ -781,6 +779,7 @@ void qcow2_block_dirty(struct qcow2_image *q, struct qcow2_block *b);
 
 /* refcount.c */
 int qcow2_refcount_start(struct qcow2_image *q);
+u64 qcow2_refcount_end(struct qcow2_image *q);
 int qcow2_alloc_clusters(struct qcow2_image *q, u32 want, u64 *host, u32 *got,
 			 bool *fresh);
 int qcow2_refcount_run(struct qcow2_image *q, u64 cluster, u64 max, u64 *value,

@@ -326,7 +326,6 @@ int qcow2_image_start(struct qcow2_image *q)
 	q->writes_lost = false;
 	q->reftable_moved = false;
 	atomic_set(&q->nr_reported, 0);
-	q->size_at_start = qcow2_store_size(&q->store);
 	r = load_header(q);
 	if (!r) {
 		q->limit = image_limit(q);
@@ -370,7 +369,6 @@ static void set_stopping(struct qcow2_image *q, bool stopping)
 /* Writes everything; the image is complete afterwards. */
 static int close_image(struct qcow2_image *q)
 {
-	u64 used;
 	int i, r = 0;
 
 	set_stopping(q, true);
@@ -387,10 +385,8 @@ static int close_image(struct qcow2_image *q)
 		r = qcow2_header_write(q, q->header_dirty_bit) ?: r;
 	else if (!r && q->header_dirty_bit)
 		r = qcow2_header_write(q, false);
-	mutex_lock(&q->alloc_lock);
-	used = q->alloc_high << q->geo.cluster_bits;
-	mutex_unlock(&q->alloc_lock);
-	if (!r && qcow2_store_trim(&q->store, max(used, q->size_at_start)))
+	if (!r && !q->store.bdev &&
+	    qcow2_store_trim(&q->store, qcow2_refcount_end(q)))
 		qcow2_err(q, "the file could not be cut after its last cluster");
 	return r ?: qcow2_store_flush(&q->store);
 }

@@ -8,8 +8,11 @@
  * (free.c), so the allocator needs no other state to be safe.
  *
  * Where clusters come from, in this order: blocks of refcounts in which free
- * clusters are known (hints, fed by what is freed and by a search of one block
- * a call), then the end of the image, then a search of the whole image.
+ * clusters are known (hints, fed by what is freed and by the search), blocks
+ * that nobody has searched yet, some in each call; then the end of the image;
+ * then a search of all that is left. While there are blocks left to be searched
+ * only a few clusters are taken at the end: an image does not grow by more than
+ * one cluster for SEARCH_BLOCKS / SEARCH_APPEND blocks while others are free.
  *
  * Locks: image.alloc_lock around everything; reftable_lock and md_lock inside.
  */
@@ -27,6 +30,13 @@
 enum { HINT_FREE = 1, HINT_UNREAD };
 /* Notes of more blocks would take too much memory. */
 #define MAX_HINTS 1024
+
+/* Blocks searched in one call, and clusters taken at the end before all are. */
+#define SEARCH_BLOCKS 256
+#define SEARCH_APPEND 16
+
+/* Blocks looked at for where the image ends, when it is closed. */
+#define TAIL_BLOCKS 64
 
 static u64 per_block(const struct qcow2_image *q)
 {
@@ -231,7 +241,6 @@ static int add_refblock(struct qcow2_image *q, u64 cluster)
 	spin_unlock_irq(&q->md_lock);
 	qcow2_meta_add(q, cluster << q->geo.cluster_bits);
 	q->alloc_end = max(q->alloc_end, cluster + 1);
-	q->alloc_high = max(q->alloc_high, cluster + 1);
 	return 0;
 }
 
@@ -335,8 +344,6 @@ static int search_one(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
 	u64 index = q->scan_next;
 	int r;
 
-	if (index * per_block(q) >= q->alloc_end)
-		return -ENOSPC;
 	r = take_free(q, index, want, cluster, got);
 	if (r == -EIO) {
 		hint_unread(q, index);
@@ -349,14 +356,20 @@ static int search_one(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
 	return r;
 }
 
-static int search_all(struct qcow2_image *q, u32 want, u64 *cluster, u32 *got)
+static bool all_searched(const struct qcow2_image *q)
 {
-	int r;
+	return q->scan_next * per_block(q) >= q->alloc_end;
+}
 
-	do {
+static int search(struct qcow2_image *q, u64 blocks, u32 want, u64 *cluster,
+		  u32 *got)
+{
+	int r = -ENOSPC;
+
+	for (; r == -ENOSPC && blocks && !all_searched(q); blocks--) {
 		r = search_one(q, want, cluster, got);
 		cond_resched();
-	} while (r == -ENOSPC && q->scan_next * per_block(q) < q->alloc_end);
+	}
 	return r;
 }
 
@@ -463,7 +476,6 @@ static int grow_reftable(struct qcow2_image *q)
 	for (i = 0; i < g.blocks; i++)
 		qcow2_meta_add(q, (g.at + i) << bits);
 	q->alloc_end = g.at + g.blocks + g.clusters;
-	q->alloc_high = q->alloc_end;
 	return 0;
 }
 
@@ -525,15 +537,17 @@ static int alloc_locked(struct qcow2_image *q, u32 want, u64 *cluster,
 	/* A lone cluster far out must not make the file as large as that. */
 	if (r == -ENOSPC && !q->store.bdev &&
 	    q->alloc_end << q->geo.cluster_bits > q->file_end + EXTEND_BYTES)
-		r = search_all(q, want, cluster, got);
+		r = search(q, U64_MAX, want, cluster, got);
 	if (r == -ENOSPC)
-		r = search_one(q, want, cluster, got);
+		r = search(q, SEARCH_BLOCKS, want, cluster, got);
 	if (r == -ENOSPC) {
+		if (!all_searched(q))
+			want = min_t(u32, want, SEARCH_APPEND);
 		r = append(q, want, cluster, got);
 		*fresh = !r && *cluster >= q->fresh_from;
 	}
 	if (r == -ENOSPC)
-		r = search_all(q, want, cluster, got);
+		r = search(q, U64_MAX, want, cluster, got);
 	return r;
 }
 
@@ -561,7 +575,6 @@ int qcow2_alloc_clusters(struct qcow2_image *q, u32 want, u64 *host, u32 *got,
 	mutex_lock(&q->alloc_lock);
 	r = alloc_locked(q, want, &cluster, got, fresh);
 	if (!r) {
-		q->alloc_high = max(q->alloc_high, cluster + *got);
 		WRITE_ONCE(q->enospc, false);
 		qcow2_count_n(q, ALLOC, *got);
 	}
@@ -782,13 +795,48 @@ int qcow2_refcount_start(struct qcow2_image *q)
 		if (qcow2_table_get(&q->reftable, region))
 			r = end_of_region(q, region, &end);
 	q->alloc_end = end;
-	q->alloc_high = 0;
 	q->scan_next = 0;
 	q->nr_hints = 0;
 	q->enospc = false;
 	q->file_end = q->store.bdev ? 0 : qcow2_store_size(&q->store);
 	q->fresh_from = q->store.bdev ? U64_MAX :
 			DIV_ROUND_UP_ULL(q->file_end, qcow2_cluster(q));
+	/* What somebody has put beyond is not ours to cut. */
+	q->keep_size = q->file_end > end << q->geo.cluster_bits ?
+		       q->file_end : 0;
 	mutex_unlock(&q->alloc_lock);
 	return r;
+}
+
+/**
+ * qcow2_refcount_end() - where a file can be cut
+ * @q: the image, about to be closed
+ *
+ * Looks at a bounded number of blocks; what is free before those stays.
+ * Return: the end of the clusters in use, in bytes.
+ */
+u64 qcow2_refcount_end(struct qcow2_image *q)
+{
+	u64 end, i, first;
+	struct qcow2_block *b;
+	u32 looks = TAIL_BLOCKS;
+
+	mutex_lock(&q->alloc_lock);
+	end = q->alloc_end;
+	/* What is known to be wrong must not be the reason to cut anything. */
+	while (READ_ONCE(q->mode) == QCOW2_MODE_RW && end && looks--) {
+		i = (end - 1) % per_block(q) + 1;
+		first = end - i;
+		b = ref_get(q, first / per_block(q));
+		if (IS_ERR(b))
+			break;
+		while (i && !get(q, b, i - 1))
+			i--;
+		qcow2_block_put(b);
+		end = first + i;
+		if (i)
+			break;
+	}
+	mutex_unlock(&q->alloc_lock);
+	return max(end << q->geo.cluster_bits, q->keep_size);
 }
