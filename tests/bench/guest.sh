@@ -85,13 +85,21 @@ qcow2-on-block() {
 	bench_alloc qcow2-on-block bench_attach_new bench_detach_new "$image"
 }
 
+discard() {
+	local full=$bench_xfs/full.qcow2 image=$bench_xfs/discard.qcow2
+	qemu-img create -q -f qcow2 -o preallocation=metadata "$full" "${BENCH_DISCARD:-1T}"
+	bench_discard nbd-on-xfs bench_nbd bench_nbd_stop "$image" "$full"
+	bench_discard qcow2-on-xfs bench_attach_new bench_detach_new "$image" "$full"
+	rm "$full"
+}
+
 : >"$bench_out"
 lb_load
 mkdir -p /run/bench
 modprobe brd || lb_fail "brd cannot be loaded"
 bench_mount xfs "$bench_xfs"
 bench_mount ext4 /run/bench/ext4
-for path in ${BENCH_PATHS:-brd dm-linear loop-on-xfs nbd-on-xfs qcow2-on-xfs qcow2-on-ext4 qcow2-on-block}; do
+for path in ${BENCH_PATHS:-brd dm-linear loop-on-xfs nbd-on-xfs qcow2-on-xfs qcow2-on-ext4 qcow2-on-block discard}; do
 	"$path"
 done
 umount "$bench_xfs" /run/bench/ext4

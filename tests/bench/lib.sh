@@ -49,7 +49,7 @@ bench_loop() {
 bench_nbd() { # IMAGE
 	modprobe nbd max_part=0
 	mkdir -p /run/lock
-	qemu-nbd -c /dev/nbd0 -f qcow2 --cache=none --aio=native "$1"
+	qemu-nbd -c /dev/nbd0 -f qcow2 --cache=none --aio=native --discard=unmap "$1"
 	bench_dev=/dev/nbd0
 	until [ "$(blockdev --getsize64 /dev/nbd0)" -gt 0 ]; do sleep 0.1; done
 }
@@ -99,6 +99,27 @@ bench_alloc() {
 	"$detach"
 }
 
+bench_allocated() { qemu-img check --output=json "$1" | jq '."allocated-clusters" // 0'; } # IMAGE
+
+# A full image discarded as a whole, clusters a second until it is on disk and the image is let go of. Arguments as
+# bench_alloc's; FULL is copied to IMAGE.
+bench_discard() { # PATH ATTACH DETACH IMAGE FULL
+	local path=$1 attach=$2 detach=$3 image=$4 full=$5 clusters start took
+	cp --sparse=always "$full" "$image"
+	sync "$image"
+	clusters=$(bench_allocated "$image")
+	"$attach" "$image"
+	start=$(date +%s%N)
+	blkdiscard "$bench_dev"
+	sync "$bench_dev"
+	"$detach"
+	took=$(($(date +%s%N) - start))
+	[ "$(bench_allocated "$image")" = 0 ] || lb_fail "$path has not discarded everything"
+	rm "$image"
+	jq -cn --arg path "$path" --argjson clusters "$clusters" --argjson took "$took" \
+		'{path: $path, workload: "discard-full", iops: ($clusters * 1e9 / $took | round)}' | tee -a "$bench_out"
+}
+
 bench_attach_new() { bench_qcow2 bench-new "$1"; }
 bench_detach_new() { lb_detach bench-new; }
 
@@ -115,6 +136,7 @@ bench_ratios() {
 			["qcow2-on-xfs", "nbd-on-xfs", "randwrite-4k-qd32", 5],
 			["qcow2-on-xfs", "nbd-on-xfs", "alloc-4k-random", 3],
 			["qcow2-on-xfs", "nbd-on-xfs", "alloc-64k-sequential", 3],
+			["qcow2-on-xfs", "nbd-on-xfs", "discard-full", 1],
 			["qcow2-on-xfs", "loop-on-xfs", "read-256k", 1],
 			["qcow2-on-xfs", "loop-on-xfs", "write-256k", 1]
 		] | map(
