@@ -77,7 +77,7 @@ static void free_kick(struct qcow2_image *q)
 	lockdep_assert_held(&q->md_lock);
 	if (list_empty(&q->frees))
 		return;
-	if (q->free_wanted || q->nr_frees >= QCOW2_FREE_ENTRIES / 4 ||
+	if (q->free_wanted || q->nr_frees >= QCOW2_FREE_ENTRIES / 2 ||
 	    q->nr_unlinked >= MANY_CLUSTERS / 4)
 		qcow2_commit_kick(q);
 }

@@ -132,7 +132,7 @@ set_below() { # TABLE
 
 test_short_of_space() {
 	lb_step "a write that needs what a commit has in its hands"
-	local disk below=/dev/mapper/freebelow sectors=$((16 * mib / 512)) pid
+	local disk below=/dev/mapper/freebelow sectors=$((16 * mib / 512)) pid stat
 	disk=$(lb_ramdisk 16)
 	dmsetup create freebelow --table "0 $sectors linear $disk 0"
 	dmsetup mknodes freebelow
@@ -141,12 +141,16 @@ test_short_of_space() {
 	must_give "No space left" if=/dev/zero of="$device" bs=64k oflag=direct
 	dmsetup message "$name" 0 commit
 	blkdiscard -l 64k "$device"
-	# Each step of a commit takes half a second.
-	set_below "0 $sectors delay $disk 0 0 $disk 0 500 $disk 0 500"
+	# Each step of a commit takes a second: a flush, L2 entries, a flush.
+	set_below "0 $sectors delay $disk 0 0 $disk 0 1000 $disk 0 1000"
+	stat=/sys/block/$(dmsetup info -c --noheadings -o blkdevname freebelow)/inflight
+	[[ $(<"$stat") =~ ^\ *0\ +0$ ]] || lb_fail "writes are in flight: $(<"$stat")"
 	dmsetup message "$name" 0 commit &
 	pid=$!
-	sleep 0.3
-	kill -0 "$pid" || lb_fail "the commit was over too soon"
+	until [[ $(<"$stat") =~ [1-9]$ ]]; do
+		kill -0 "$pid" || lb_fail "the commit was over too soon"
+		sleep 0.05
+	done
 	dd if=/dev/zero of="$device" bs=64k seek=400 count=1 oflag=direct conv=notrunc status=none ||
 		lb_fail "no space, although a discarded cluster was about to be free"
 	wait "$pid" || lb_fail "the commit has failed"
