@@ -4,17 +4,18 @@
 #   KVER=  a kernel to build for or test on: a release, 6.1, 6.12, debug-6.1 or
 #          debug-6.12; for the tests also several, separated by blanks
 #   TEST=  one test of tests/vm, or several
+#   FAULT= a fault of tests/faults, or several
 #   DESTDIR=, PREFIX=  for install and uninstall
 
 BUILD := $(CURDIR)/build
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
-export KVER TEST
+export KVER TEST FAULT
 
 .DEFAULT_GOAL := all
 .PHONY: all modules tools demo check check-quick check-debug crash crash-quick
-.PHONY: interposer-full copy-full bench bench-maint fuzz fuzz-maint lint format install uninstall dkms-install debug-kernels
+.PHONY: interposer-full copy-full bench bench-maint fuzz fuzz-maint faults lint format install uninstall dkms-install debug-kernels
 .PHONY: install-deps clean help
 
 all: modules tools
@@ -67,6 +68,9 @@ fuzz: ## thousands of hostile images and of random geometries
 
 fuzz-maint: ## 20,000 mutated images through qcow2-maint, with sanitizers and libFuzzer
 	@scripts/fuzz-maint 20000
+
+faults: ## plant known faults, one at a time, and see that the tests catch them; FAULT=name for one
+	@scripts/run-faults
 
 lint: modules ## checkpatch, sparse, clang-format, shellcheck and our own rules
 	@scripts/lint
