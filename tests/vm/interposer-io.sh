@@ -125,7 +125,7 @@ test_traced() {
 # What log-writes records of flushes and FUA has come all the way through.
 test_flush() {
 	lb_step "PREFLUSH and FUA arrive"
-	modprobe dm-log-writes || lb_skip "no dm-log-writes"
+	modprobe dm-log-writes || lb_fail "no dm-log-writes"
 	blk-interpose create log0 --table "0 $(bi_sectors /dev/vda) log-writes [interpose]/dev/vda /dev/vdb"
 	dd if=/dev/urandom of=/dev/vda bs=4k count=1 oflag=direct,sync status=none
 	dd if=/dev/urandom of=/dev/vda bs=4k count=1 seek=1 oflag=direct conv=fsync status=none
@@ -169,7 +169,7 @@ test_cgroup() {
 	local group=/sys/fs/cgroup/interposed device bytes
 	mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup || lb_fail "no cgroups"
 	if ! grep -qw io /sys/fs/cgroup/cgroup.controllers; then
-		echo "no I/O controller: this part is not shown"
+		bi_lacks "I/O controller for cgroups"
 		return
 	fi
 	echo +io >/sys/fs/cgroup/cgroup.subtree_control

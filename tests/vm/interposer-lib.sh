@@ -52,11 +52,11 @@ bi_disk() { lsblk -dno KNAME "$1"; }
 # Of all kernels that are tested, only those with kmemleak are built without some drivers.
 bi_lacks() { # WHAT
 	[ -e /sys/kernel/debug/kmemleak ] || lb_fail "this kernel has no $1"
-	echo "no $1 in this kernel: this part is not shown"
+	lb_part_skipped "no $1 in this kernel"
 }
 
 bi_has_driver() { # MODULE
-	modprobe -q "$1" || { bi_lacks "$1"; return 1; }
+	modprobe -q "$1" || { bi_lacks "driver $1"; return 1; }
 }
 
 # Sectors written to a device, and I/O in flight.

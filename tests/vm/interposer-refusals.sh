@@ -132,7 +132,7 @@ test_loops() {
 test_integrity() {
 	lb_step "integrity data"
 	if ! modprobe scsi_debug dif=1 dix=1 dev_size_mb=16 2>/dev/null; then
-		echo "no scsi_debug here: this part is not shown"
+		bi_lacks "scsi_debug"
 		return
 	fi
 	local disk=
