@@ -8,9 +8,10 @@ crash_seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
 crash_tried=0
 # The disk that the workload or the image is on.
 crash_store=/dev/mapper/crash-store
-# Some flushes below the log take a random time, up to so many milliseconds; above it there is one at a time, or the
-# same happens there.
+# Some flushes below the log take a random time, up to so many milliseconds, and some writes with them; above it there is
+# one flush at a time, or the same happens there.
 crash_flush_late=0
+crash_write_late=0
 crash_flush_in_turn=1
 # A full campaign does everything so often, each time with another seed.
 crash_times=1
@@ -45,7 +46,7 @@ crash_log_start() {
 	local sectors below=$crash_disk order
 	sectors=$(blockdev --getsz "$crash_disk")
 	if [ "$crash_flush_late" -gt 0 ]; then
-		crash_layer crash-late "0 $sectors flush-order $crash_disk late $crash_flush_late"
+		crash_layer crash-late "0 $sectors flush-order $crash_disk late $crash_flush_late $crash_write_late"
 		below=/dev/mapper/crash-late
 	fi
 	crash_layer crash-log "0 $sectors log-writes $below $crash_log"

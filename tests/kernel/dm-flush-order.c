@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * For the crash tests: a device-mapper target that decides when flushes go on.
+ * For the crash tests: a device-mapper target that decides when flushes and
+ * writes go on.
  *
  *   0 <sectors> flush-order <device> in_turn
- *   0 <sectors> flush-order <device> late <milliseconds>
+ *   0 <sectors> flush-order <device> late <milliseconds> [<milliseconds>]
  *
  * in_turn: one at a time. dm-log-writes gives what a flush covers to that flush
  * when it begins, and logs it when that flush ends. A second one that begins
@@ -11,8 +12,9 @@
  * was complete when it began. So above dm-log-writes no two are under way at
  * once, as the block layer does for drivers with requests.
  *
- * late: one in four takes a random time, up to so long. Above and below
- * dm-log-writes that is the case in which its log is wrong.
+ * late: one flush in four takes a random time, up to so long. Above and below
+ * dm-log-writes that is the case in which its log is wrong. With a second time,
+ * one write in four does so too: what begins meanwhile does not cover it.
  *
  * Lock: flush_order.lock, a leaf, taken from any context.
  */
@@ -28,7 +30,8 @@
 /**
  * struct flush_order - an instance
  * @dev: where all goes
- * @late: longest delay in milliseconds; 0: in turn
+ * @late: longest delay of a flush in milliseconds; 0: in turn
+ * @late_writes: longest delay of a write in milliseconds; 0: none
  * @lock: @waiting and @busy
  * @waiting: flushes whose turn it is not yet
  * @busy: one is under way
@@ -36,6 +39,7 @@
 struct flush_order {
 	struct dm_dev *dev;
 	unsigned int late;
+	unsigned int late_writes;
 	spinlock_t lock; /* waiting, busy */
 	struct bio_list waiting;
 	bool busy;
@@ -58,15 +62,15 @@ static void go_on(struct work_struct *work)
 					      struct flush_io, work)));
 }
 
-static int start_late(struct flush_order *fo, struct flush_io *io)
+static int start_late(struct flush_io *io, unsigned int longest)
 {
 	u32 random = get_random_u32();
 
-	if (random & 3)
+	if (!longest || random & 3)
 		return DM_MAPIO_REMAPPED;
 	INIT_DELAYED_WORK(&io->work, go_on);
 	queue_delayed_work(system_unbound_wq, &io->work,
-			   msecs_to_jiffies((random >> 2) % fo->late));
+			   msecs_to_jiffies((random >> 2) % longest));
 	return DM_MAPIO_SUBMITTED;
 }
 
@@ -93,9 +97,11 @@ static int flush_order_map(struct dm_target *ti, struct bio *bio)
 
 	bio_set_dev(bio, fo->dev->bdev);
 	io->in_turn = false;
+	if (bio_op(bio) == REQ_OP_WRITE && bio_has_data(bio))
+		return start_late(io, fo->late_writes);
 	if (!(bio->bi_opf & REQ_PREFLUSH))
 		return DM_MAPIO_REMAPPED;
-	return fo->late ? start_late(fo, io) : start_in_turn(fo, io);
+	return fo->late ? start_late(io, fo->late) : start_in_turn(fo, io);
 }
 
 static int flush_order_end_io(struct dm_target *ti, struct bio *bio,
@@ -123,10 +129,10 @@ static int parse_mode(struct flush_order *fo, unsigned int argc, char **argv)
 {
 	if (argc == 2 && !strcmp(argv[1], "in_turn"))
 		return 0;
-	if (argc == 3 && !strcmp(argv[1], "late") &&
-	    !kstrtouint(argv[2], 10, &fo->late) && fo->late)
-		return 0;
-	return -EINVAL;
+	if (argc < 3 || argc > 4 || strcmp(argv[1], "late") ||
+	    kstrtouint(argv[2], 10, &fo->late) || !fo->late)
+		return -EINVAL;
+	return argc == 4 ? kstrtouint(argv[3], 10, &fo->late_writes) : 0;
 }
 
 static int flush_order_ctr(struct dm_target *ti, unsigned int argc, char **argv)
@@ -141,7 +147,7 @@ static int flush_order_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	spin_lock_init(&fo->lock);
 	r = parse_mode(fo, argc, argv);
 	if (r)
-		ti->error = "expected <device> in_turn | <device> late <milliseconds>";
+		ti->error = "expected <device> in_turn | <device> late <ms> [<ms>]";
 	else
 		r = dm_get_device(ti, argv[0], dm_table_get_mode(ti->table),
 				  &fo->dev);
@@ -198,6 +204,6 @@ static void __exit flush_order_exit(void)
 module_init(flush_order_init);
 module_exit(flush_order_exit);
 
-MODULE_DESCRIPTION("device-mapper target that decides when flushes go on, for tests");
+MODULE_DESCRIPTION("device-mapper target that decides when flushes and writes go on, for tests");
 MODULE_AUTHOR("The liveblk developers");
 MODULE_LICENSE("GPL");

@@ -53,6 +53,7 @@ set_below() { # DISK [START SECTORS]
 		table="0 $2 linear $1 0
 $2 $3 error
 $(($2 + $3)) $((all - $2 - $3)) linear $1 $(($2 + $3))"
+		table=$(awk '$2' <<<"$table") # no empty ones
 	fi
 	if dmsetup info errbelow >/dev/null 2>&1; then
 		dmsetup reload errbelow --table "$table"
@@ -203,6 +204,43 @@ test_failed_suspend() {
 	# What is lost leaves leaks at most.
 	qemu-img check -q -r leaks "$below" >/dev/null || lb_fail "more than leaks in $below"
 	lb_check "$below"
+	dmsetup remove errbelow
+}
+
+# Clusters of the refcount table that the header names.
+table_clusters() { echo $((0x$(od -An -tx1 -j 56 -N 4 "$1" | tr -d ' '))); } # IMAGE
+
+must_not_flush() {
+	must_fail "$io_error" sync "$device"
+	[ "$(table_clusters "$1")" = 1 ] || lb_fail "the header names the new refcount table already: nothing is shown"
+	must_be_mode rw
+}
+
+# All that a refcount table of one cluster reaches is in use, so that what is written makes a larger one necessary. The
+# header that names it cannot be written, later nothing at all, then the header again.
+test_growing_table() {
+	lb_step "commits that fail while the refcount table moves"
+	local big
+	big=$(lb_ramdisk 1100)
+	set_below "$big"
+	lb_image "$below" 1018M -o cluster_size=4k -o refcount_bits=64 -o preallocation=metadata
+	qemu-img snapshot -c held "$below"
+	[ "$(table_clusters "$big")" = 1 ] || lb_fail "the table is large from the beginning"
+	lb_attach "$name" "$below"
+	set_below "$big" 0 8
+	head -c $((4 * mib)) /dev/zero | tr '\0' '\11' | dd of="$device" bs=64k iflag=fullblock oflag=direct status=none
+	must_not_flush "$big"
+	set_below "$big" 0 "$(blockdev --getsz "$big")"
+	must_not_flush "$big"
+	set_below "$big" 0 8
+	must_not_flush "$big"
+	set_below "$big"
+	sync "$device"
+	[ "$(table_clusters "$big")" -gt 1 ] || lb_fail "a flush succeeded, and the header names the old refcount table"
+	must_hold raw "$device" 9 0 $((4 * mib))
+	lb_detach "$name"
+	lb_check "$below"
+	must_hold qcow2 "$below" 9 0 $((4 * mib))
 	dmsetup remove errbelow
 }
 
@@ -457,7 +495,7 @@ echo "seed $seed"
 lb_load
 dir=$(lb_scratch 256 tmpfs)
 ram=$(lb_ramdisk 96)
-for part in ${LIVEBLK_PARTS:-hole_in_device hole_in_file unreadable_l2 failed_suspend full_file_systems full_device
+for part in ${LIVEBLK_PARTS:-hole_in_device hole_in_file unreadable_l2 failed_suspend growing_table full_file_systems full_device
 	corrupt_entries corrupt_refcount free_but_mapped unreadable_refcounts header_of_failed_growth on_itself}; do
 	"test_$part"
 done
