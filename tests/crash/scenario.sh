@@ -13,6 +13,8 @@ crash_store=/dev/mapper/crash-store
 crash_flush_late=0
 crash_write_late=0
 crash_flush_in_turn=1
+# Names of scenarios; without one all there are.
+crash_only=${LIVEBLK_CRASH_ONLY:-}
 # A full campaign does everything so often, each time with another seed.
 crash_times=1
 [ "${LIVEBLK_FULL:-0}" != 1 ] || crash_times=${LIVEBLK_CRASH_TIMES:-2}
@@ -100,10 +102,13 @@ crash_keep() { # DIRECTORY
 	echo "$crash_seed" >"$1/seed"
 }
 
+crash_wanted() { [ -z "$crash_only" ] || [[ " $crash_only " == *" $1 "* ]]; } # NAME
+
 # crash_scenario NAME POINTS SIZE CREATE-OPTIONS [WORKLOAD-ARGUMENT...]: random writes to an image on a block device.
 crash_scenario() {
 	local name=$1 points=$2
 	shift 2
+	crash_wanted "$name" || return 0
 	crash_record "$name" "$@"
 	crash_replay "$points" --attach crash-again
 }
@@ -150,5 +155,6 @@ crash_rounds() {
 # crash_total: the last thing; the disks are gone.
 crash_total() {
 	rmmod dm-flush-order || lb_fail "dm-flush-order cannot be unloaded"
+	[ "$crash_tried" -gt 0 ] || lb_fail "no scenario is called '$crash_only' here"
 	echo "crash points: $crash_tried tried, 0 corrupt"
 }

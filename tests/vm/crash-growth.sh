@@ -16,6 +16,7 @@ table_clusters() { echo $((0x$(od -An -tx1 -j 56 -N 4 "$crash_disk" | tr -d ' ')
 # what the workload allocates makes a larger table necessary.
 refcount_table() {
 	crash_name=refcount-table
+	crash_wanted "$crash_name" || return 0
 	lb_step "$crash_name"
 	# A preallocated image shows what the disk held.
 	dd if=/dev/zero of="$crash_disk" bs=1M count=64 oflag=direct status=none

@@ -207,6 +207,42 @@ test_failed_suspend() {
 	dmsetup remove errbelow
 }
 
+# What is freed stays as it is while somebody reads it: the read sees what was there or that it is gone, and not what
+# somebody else has written meanwhile.
+test_slow_read() {
+	lb_step "a slow read of a cluster that is freed meanwhile"
+	local reader
+	modprobe dm-delay || lb_fail "no dm-delay"
+	set_below "$ram"
+	lb_image "$below" 24M
+	lb_attach "$name" "$below"
+	fill_cluster 0 '\7'
+	sync "$device"
+	below_is delay "$ram" 0 3000 "$ram" 0 0
+	dd if="$device" bs=64k count=1 iflag=direct of="$dir/read" status=none &
+	reader=$!
+	sleep 0.3
+	blkdiscard -o 0 -l $cluster "$device"
+	sync "$device"
+	# Long enough for it to be free, were it not for the read.
+	sleep 0.5
+	fill_cluster 100 '\11'
+	kill -0 "$reader" 2>/dev/null || lb_fail "the read was over before: nothing is shown"
+	wait "$reader"
+	tr -d '\7' <"$dir/read" | cmp -s - /dev/null || cmp -s -n $cluster "$dir/read" /dev/zero ||
+		lb_fail "the read shows what belongs elsewhere: $(od -An -tx1 -N 16 "$dir/read")"
+	below_is linear "$ram" 0
+	must_hold raw "$device" 9 $((100 * cluster)) $cluster
+	lb_detach "$name"
+	lb_check "$below"
+	dmsetup remove errbelow
+}
+
+fill_cluster() { # NUMBER BYTE
+	head -c $cluster /dev/zero | tr '\0' "$2" |
+		dd of="$device" bs=$cluster seek="$1" iflag=fullblock oflag=direct status=none
+}
+
 # Clusters of the refcount table that the header names.
 table_clusters() { echo $((0x$(od -An -tx1 -j 56 -N 4 "$1" | tr -d ' '))); } # IMAGE
 
@@ -495,8 +531,8 @@ echo "seed $seed"
 lb_load
 dir=$(lb_scratch 256 tmpfs)
 ram=$(lb_ramdisk 96)
-for part in ${LIVEBLK_PARTS:-hole_in_device hole_in_file unreadable_l2 failed_suspend growing_table full_file_systems full_device
-	corrupt_entries corrupt_refcount free_but_mapped unreadable_refcounts header_of_failed_growth on_itself}; do
+for part in ${LIVEBLK_PARTS:-hole_in_device hole_in_file unreadable_l2 failed_suspend growing_table slow_read full_file_systems
+	full_device corrupt_entries corrupt_refcount free_but_mapped unreadable_refcounts header_of_failed_growth on_itself}; do
 	"test_$part"
 done
 lb_unload
