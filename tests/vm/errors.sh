@@ -243,8 +243,12 @@ fill_cluster() { # NUMBER BYTE
 		dd of="$device" bs=$cluster seek="$1" iflag=fullblock oflag=direct status=none
 }
 
-# Clusters of the refcount table that the header names.
-table_clusters() { echo $((0x$(od -An -tx1 -j 56 -N 4 "$1" | tr -d ' '))); } # IMAGE
+# Clusters of the refcount table that the header on a disk names, whatever the page cache remembers.
+table_clusters() { # DISK
+	local bytes
+	bytes=$(dd if="$1" bs=4k count=1 iflag=direct status=none | od -An -tx1 -j 56 -N 4)
+	echo $((16#${bytes// /}))
+}
 
 must_not_flush() {
 	must_fail "$io_error" sync "$device"
