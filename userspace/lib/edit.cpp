@@ -2,6 +2,7 @@
 #include "edit.hpp"
 
 #include "error.hpp"
+#include "metadata_places.hpp"
 
 #include <algorithm>
 
@@ -30,14 +31,32 @@ Edit::Edit(Image &image, Refcounts::Start start)
     require_editable(image);
     // Whoever does not know a feature of this kind has to clear its bit before it writes.
     header_.autoclear &= autoclear_known;
+    // To count anew is for images of which not even the metadata may be in place.
+    auto places = start == Refcounts::Start::from_image ? metadata_places(image) : std::nullopt;
+    if (!places)
+        return;
+    places_known_ = true;
+    refcounts_.reach(Reach::holes, std::move(*places));
+}
+
+void Edit::all_in_use_is_counted()
+{
+    const Header &h = image_.header();
+    // Bitmaps are left as they are, and nobody has looked at their refcounts.
+    const bool bitmaps = (h.autoclear & autoclear_bitmaps) && h.find(extension_bitmaps);
+    if (places_known_ && !bitmaps)
+        refcounts_.reach(Reach::everywhere);
 }
 
 Edit::~Edit()
 {
-    if (committed_ || image_.file().size() <= old_size_)
+    if (committed_)
         return;
     try {
-        image_.file().truncate(old_size_);
+        for (const Run &run : refcounts_.reused())
+            image_.file().punch(run.first << header_.cluster_bits, run.count << header_.cluster_bits);
+        if (image_.file().size() > old_size_)
+            image_.file().truncate(old_size_);
     } catch (const Error &) {
         // The image is what it was; its file is longer.
     }
@@ -56,6 +75,7 @@ std::uint64_t Edit::write_new(std::span<const std::byte> bytes)
         return 0;
     const std::uint64_t clusters = header_.clusters_of(bytes.size());
     const std::uint64_t offset = refcounts_.allocate(clusters) << header_.cluster_bits;
+    settle_what_is_free();
     writer_.write(bytes, offset);
     const std::vector<std::byte> rest((clusters << header_.cluster_bits) - bytes.size());
     writer_.write(rest, offset + bytes.size());
@@ -68,10 +88,22 @@ void Edit::free_structure(std::uint64_t offset, std::uint64_t bytes)
         refcounts_.decrement(offset >> header_.cluster_bits, header_.clusters_of(bytes));
 }
 
+// Before anything is written where the file had something.
+void Edit::settle_what_is_free()
+{
+    if (!settled_ && !refcounts_.reused().empty()) {
+        image_.file().barrier();
+        settled_ = true;
+    }
+}
+
 void Edit::commit()
 {
-    if (refcounts_.changed())
+    if (refcounts_.changed()) {
+        refcounts_.place(header_);
+        settle_what_is_free();
         refcounts_.write(writer_, header_);
+    }
     writer_.flush();
     image_.file().barrier();
     write_header();

@@ -5,9 +5,17 @@
 // refcount blocks, the refcount table. When all of it is durable, one write of the header's sector makes it the image.
 // Until then the image on disk is the old one, to the byte in every cluster that is in use; from then on it is the new
 // one. So a kill or a power loss at any moment leaves the one or the other, without so much as a leak. What the old
-// image used is given back only after that.
+// image used is given back only after that, so that no edit writes to what it has freed itself.
 //
 // It also means that all but the header's write can be done, and thrown away, at no risk.
+//
+// Free clusters inside of the file come first, so that edits one after the other do not make it longer and longer. A
+// cluster that the last edit has freed is free only once that edit's header is durable, and nobody knows that of an
+// edit that was killed: a barrier comes before the first write to such a cluster.
+//
+// That a cluster is free is what its refcount says, which in a damaged image can be wrong. Metadata is spared whatever
+// its refcounts are. Data is not known but for its refcounts, so that only holes of the file are taken, in which none
+// is lost, until an edit has seen that all that is in use is counted.
 #pragma once
 
 #include "image.hpp"
@@ -39,6 +47,8 @@ public:
     std::uint64_t write_table(std::span<const std::uint64_t> entries);
     // Any bytes, the same way.
     std::uint64_t write_new(std::span<const std::byte> bytes);
+    // All that the image will refer to was found to be counted: whatever else is free can be taken.
+    void all_in_use_is_counted();
     // Gives up clusters that a structure of so many bytes takes.
     void free_structure(std::uint64_t offset, std::uint64_t bytes);
 
@@ -47,6 +57,7 @@ public:
     void give_back();
 
 private:
+    void settle_what_is_free();
     void write_header();
 
     Image &image_;
@@ -54,6 +65,8 @@ private:
     Refcounts refcounts_;
     Writer writer_;
     std::uint64_t old_size_;
+    bool places_known_ = false;
+    bool settled_ = false;
     bool committed_ = false;
 };
 

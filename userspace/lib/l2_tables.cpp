@@ -92,7 +92,6 @@ std::uint64_t L2Tables::replace(std::uint64_t table, std::span<const std::uint64
 std::vector<std::uint64_t> L2Tables::share(std::vector<std::uint64_t> l1)
 {
     for_each_table("share", l1, [&](std::size_t i, std::uint64_t table, std::span<std::uint64_t> words) {
-        count(table, words, true);
         std::uint64_t flags = 0;
         for (std::size_t w = 0; w < words.size(); w += reader_.format().stride()) {
             flags |= words[w];
@@ -184,6 +183,17 @@ void L2Tables::require_tables_in_use(std::span<const Snapshot> snapshots)
         for (const std::uint64_t entry : l1_in_use(s))
             if (reader_.valid(entry))
                 require_table_in_use(fmt::format("snapshot {}", printable(s.id)), entry & offset_mask);
+}
+
+bool L2Tables::have_no_other_tables(std::span<const Snapshot> snapshots, std::span<const std::uint64_t> l1) const
+{
+    const std::unordered_set<std::uint64_t> known(l1.begin(), l1.end());
+    for (const Snapshot &s : snapshots)
+        for (const std::uint64_t entry : edit_.image().read_l1(s))
+            // Those of a snapshot have no COPIED flag, and those that are shared have none either.
+            if (entry && !known.contains(entry))
+                return false;
+    return true;
 }
 
 bool L2Tables::settle_table(std::uint64_t table, std::span<std::uint64_t> words)

@@ -55,10 +55,10 @@ class L2Tables {
 public:
     L2Tables(Edit &edit, Progress &progress);
 
-    // Every table and every cluster of it counts once more, and loses its COPIED flag, for a second L1 table that is
-    // like this one. Tables whose flags change are new ones.
-    std::vector<std::uint64_t> share(std::vector<std::uint64_t> l1);
     void add_references(std::span<const std::uint64_t> l1);
+    // After that: every table and every cluster of it loses its COPIED flag, for a second L1 table that is like this
+    // one. Tables whose flags change are new ones.
+    std::vector<std::uint64_t> share(std::vector<std::uint64_t> l1);
     void drop_references(std::span<const std::uint64_t> l1);
     // Makes COPIED flags what refcounts say.
     std::vector<std::uint64_t> settle_copied(std::vector<std::uint64_t> l1);
@@ -67,6 +67,8 @@ public:
     void require_in_use(std::span<const Snapshot> snapshots, std::span<const std::uint64_t> active);
     // The same for the snapshots' L1 and L2 tables, but not for their data.
     void require_tables_in_use(std::span<const Snapshot> snapshots);
+    // Whether the snapshots have no other L2 tables than those of an L1 table.
+    bool have_no_other_tables(std::span<const Snapshot> snapshots, std::span<const std::uint64_t> l1) const;
     // Unmaps what lies at and after a cluster of the disk.
     std::vector<std::uint64_t> unmap_from(std::vector<std::uint64_t> l1, std::uint64_t guest_cluster);
 

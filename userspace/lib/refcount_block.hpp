@@ -95,4 +95,24 @@ inline std::uint64_t refcount_step(std::span<std::byte> block, std::uint64_t ind
     return done;
 }
 
+// The first entry of 0 from one index on and before another; the latter if there is none.
+inline std::uint64_t refcount_find_zero(std::span<const std::byte> block, std::uint64_t index, std::uint64_t end,
+                                        unsigned order)
+{
+    if (order == 4) {
+        constexpr std::uint64_t chunk = 256;
+        for (; end - index >= chunk; index += chunk) {
+            const std::byte *data = block.data() + index * 2;
+            bool zero = false;
+            for (std::uint64_t i = 0; i < chunk; i++)
+                zero |= packed_get<std::uint16_t>(data, i) == 0;
+            if (zero)
+                break;
+        }
+    }
+    while (index < end && refcount_get(block, index, order))
+        index++;
+    return index;
+}
+
 } // namespace liveblk::qcow2

@@ -34,6 +34,7 @@ Refcounts::Refcounts(const Image &image, Start start)
     while (!table_.empty() && !table_.back())
         table_.pop_back();
     const std::uint64_t clusters = image.clusters();
+    file_end_ = image.file().size() >> h.cluster_bits;
     if (start == Start::empty) {
         reserve_old_structure();
         // Whatever is lost in the image may still be worth finding: only what lies behind it is written to.
@@ -45,10 +46,9 @@ Refcounts::Refcounts(const Image &image, Start start)
     hole_.resize(table_.size());
     if (start == Start::from_image)
         look_at_old_blocks();
-    // A cluster that is in use may have a refcount of 0 if something went wrong before: nothing in front of the image's
-    // end is taken. A device does not end where its image does, and may have no room behind it.
+    // A device does not end where its image does, and may have no room behind it.
     if (start == Start::from_image && image.file().is_block_device())
-        cursor_ = std::max<std::uint64_t>(end_of_use(), 1);
+        file_end_ = cursor_ = std::max<std::uint64_t>(end_of_use(), 1);
 }
 
 void Refcounts::reserve_old_structure()
@@ -201,50 +201,6 @@ void Refcounts::change(std::uint64_t first, std::uint64_t count, bool up)
     }
 }
 
-bool Refcounts::is_free(std::uint64_t cluster)
-{
-    if (get(cluster) || std::binary_search(reserved_.begin(), reserved_.end(), cluster))
-        return false;
-    const std::uint64_t index = cluster >> block_bits_;
-    if (index < blocks_.size() && blocks_[index] && !blocks_[index]->freed.empty()) {
-        const std::uint64_t at = cluster & (per_block() - 1);
-        return !(blocks_[index]->freed[at / 64] >> (at % 64) & 1);
-    }
-    return true;
-}
-
-std::uint64_t Refcounts::search(std::uint64_t from, std::uint64_t count)
-{
-    const bool device = image_.file().is_block_device();
-    const std::uint64_t end = image_.file().size() >> image_.header().cluster_bits;
-    std::uint64_t free = 0;
-    bool again = from <= 1;
-    for (std::uint64_t c = from;; c++) {
-        if (device && c >= end) {
-            if (again)
-                fail("allocate {} consecutive clusters in '{}': the device is full", count, image_.path());
-            again = true;
-            free = 0;
-            c = 1;
-        }
-        free = is_free(c) ? free + 1 : 0;
-        if (free == count)
-            return c - count + 1;
-    }
-}
-
-std::uint64_t Refcounts::allocate(std::uint64_t count)
-{
-    const std::uint64_t first = search(cursor_, count);
-    if (((first + count) << image_.header().cluster_bits) > offset_mask)
-        fail("allocate {} clusters in '{}': the image would be larger than the format allows", count, image_.path());
-    for (std::uint64_t c = first; c < first + count; c++)
-        set(c, 1);
-    if (count == 1)
-        cursor_ = first + 1;
-    return first;
-}
-
 void Refcounts::place_changed_blocks()
 {
     const unsigned bits = image_.header().cluster_bits;
@@ -263,7 +219,7 @@ void Refcounts::place_changed_blocks()
     }
 }
 
-void Refcounts::place_table(Header &header)
+void Refcounts::place(Header &header)
 {
     if (start_ == Start::from_image)
         decrement(old_table_cluster_, old_table_clusters_);
@@ -295,9 +251,8 @@ void Refcounts::write_blocks(Writer &writer) const
         writer.write(blocks_[i]->data, table_[i]);
 }
 
-void Refcounts::write(Writer &writer, Header &header)
+void Refcounts::write(Writer &writer, const Header &header) const
 {
-    place_table(header);
     write_blocks(writer);
     std::vector<std::uint64_t> table(std::uint64_t{header.reftable_clusters} << header.cluster_bits >> 3);
     std::transform(table_.begin(), table_.end(), table.begin(), [](std::uint64_t v) { return big_endian(v); });

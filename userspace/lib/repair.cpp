@@ -52,6 +52,7 @@ void drop_leaks(Image &image, Progress &progress)
              "nothing is changed, see 'check --repair all'",
              image.path());
     Edit edit(image);
+    edit.all_in_use_is_counted();
     for_each_difference(edit.refcounts(), checker.counters(), [&](auto cluster, auto refcount, auto references) {
         if (refcount > references)
             edit.refcounts().set(cluster, references);
@@ -60,12 +61,43 @@ void drop_leaks(Image &image, Progress &progress)
     edit.commit();
 }
 
+void give_back_free_space(Image &image)
+{
+    ImageFile &file = image.file();
+    const unsigned bits = image.header().cluster_bits;
+    Refcounts refcounts(image, Refcounts::Start::from_image);
+    // What has freed it must not come back.
+    file.barrier();
+    const std::uint64_t end = refcounts.end_of_use();
+    refcounts.for_each_free_run(end, [&](const Run &run) {
+        if (!file.is_hole(run.first << bits, run.count << bits))
+            file.punch(run.first << bits, run.count << bits);
+    });
+    if (end << bits < file.size())
+        file.truncate(end << bits);
+}
+
+// Of an image in which a check finds nothing wrong: what is free and takes space on the host, and what lies behind all
+// that is in use. Returns how much less the host has allocated then.
+std::uint64_t give_back(Image &image)
+{
+    const std::uint64_t before = image.file().host_bytes();
+    try {
+        give_back_free_space(image);
+    } catch (const Error &) {
+        // The image is as it should be: what cannot be given back is space, and no failure.
+    }
+    const std::uint64_t after = image.file().host_bytes();
+    return before > after ? before - after : 0;
+}
+
 // What refers to nowhere stays as it is, but no cluster in use is counted too low.
 void raise_only(Image &image, Progress &progress)
 {
     Checker checker(image, progress);
     checker.run();
     Edit edit(image);
+    edit.refcounts().reach(Reach::behind_end);
     for_each_difference(edit.refcounts(), checker.counters(), [&](auto cluster, auto refcount, auto references) {
         if (refcount < references)
             edit.refcounts().set(cluster, references);
@@ -126,6 +158,8 @@ RepairResult check_and_repair(Image &image, Repair repair, Progress &progress)
     const std::uint64_t bits = image.header().incompatible & (incompat_dirty | incompat_corrupt);
     if (repair == Repair::all && bits && !result.left.corruptions)
         clear_bits(image, bits);
+    if (result.left.clean())
+        result.given_back = give_back(image);
     return result;
 }
 

@@ -11,12 +11,14 @@ namespace liveblk::qcow2 {
 enum class Repair { nothing, leaks, all };
 
 struct RepairResult {
-    CheckReport found; // before
-    CheckReport left;  // after; the same if there was nothing to repair
+    CheckReport found;            // before
+    CheckReport left;             // after; the same if there was nothing to repair
+    std::uint64_t given_back = 0; // bytes of the host
 };
 
 // Checks, repairs what was asked for, as one edit, and checks again. A repair of everything that leaves no corruption
-// makes the image usable again: the dirty and the corrupt bit are cleared.
+// makes the image usable again: the dirty and the corrupt bit are cleared. If nothing is wrong in the end, the host
+// gets back what is free.
 RepairResult check_and_repair(Image &image, Repair repair, Progress &progress);
 
 // What QEMU does when it opens an image that was not closed cleanly; refuses one that is corrupt. Returns whether there

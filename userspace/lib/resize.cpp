@@ -87,8 +87,7 @@ void change_size(Image &image, std::uint64_t size, Progress &progress)
         clear_last_cluster(edit, old);
     edit.header().size = size;
     edit.commit();
-    if (size < h.size)
-        edit.give_back();
+    edit.give_back();
 }
 
 } // namespace

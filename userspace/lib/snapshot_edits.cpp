@@ -80,8 +80,13 @@ std::string create_snapshot(Image &image, const std::string &name, Progress &pro
     edit_consistently(image, progress, [&] {
         Edit edit(image);
         L2Tables tables(edit, progress);
-        const std::vector<std::uint64_t> l1 = tables.share(image.read_active_l1());
         std::vector<Snapshot> snapshots = image.snapshots().snapshots;
+        const std::vector<std::uint64_t> active = image.read_active_l1();
+        tables.add_references(active);
+        // To read the tables of other snapshots too would make the pause of a live device longer with each of them.
+        if (tables.have_no_other_tables(snapshots, active))
+            edit.all_in_use_is_counted();
+        const std::vector<std::uint64_t> l1 = tables.share(active);
         tables.require_tables_in_use(snapshots);
         snapshots.push_back(new_snapshot(id, name, image.header().size));
         snapshots.back().l1_offset = edit.write_table(l1);
@@ -89,6 +94,7 @@ std::string create_snapshot(Image &image, const std::string &name, Progress &pro
         replace_active_l1(edit, l1);
         write_snapshots(edit, snapshots);
         edit.commit();
+        edit.give_back();
     });
     return id;
 }
@@ -104,8 +110,11 @@ void delete_snapshot(Image &image, const std::string &id_or_name, Progress &prog
         L2Tables tables(edit, progress);
         tables.drop_references(image.read_l1(gone));
         edit.free_structure(gone.l1_offset, 8ULL * gone.l1_size);
-        replace_active_l1(edit, tables.settle_copied(image.read_active_l1()));
-        tables.require_in_use(snapshots, {});
+        const std::vector<std::uint64_t> active = image.read_active_l1();
+        tables.require_in_use(snapshots, active);
+        edit.all_in_use_is_counted();
+        replace_active_l1(edit, tables.settle_copied(active));
+        tables.require_tables_in_use(snapshots);
         write_snapshots(edit, snapshots);
         edit.commit();
         edit.give_back();
@@ -132,8 +141,10 @@ void revert_to_snapshot(Image &image, const std::string &id_or_name, Progress &p
         tables.drop_references(image.read_active_l1());
         tables.add_references(l1);
         l1.resize(entries);
-        replace_active_l1(edit, tables.settle_copied(l1));
         tables.require_in_use(image.snapshots().snapshots, {});
+        edit.all_in_use_is_counted();
+        replace_active_l1(edit, tables.settle_copied(l1));
+        tables.require_tables_in_use(image.snapshots().snapshots);
         edit.header().size = size;
         edit.commit();
         edit.give_back();
@@ -150,6 +161,7 @@ void rename_snapshot(Image &image, const std::string &id_or_name, const std::str
         Edit edit(image);
         write_snapshots(edit, snapshots);
         edit.commit();
+        edit.give_back();
     });
 }
 

@@ -60,6 +60,7 @@ void print_as_json(const Checked &checked)
                                    {"leaks", r.leaks},
                                    {"corruptions-fixed", fixed(result.found.corruptions, r.corruptions)},
                                    {"leaks-fixed", fixed(result.found.leaks, r.leaks)},
+                                   {"bytes-given-back", result.given_back},
                                    {"total-clusters", r.total_clusters},
                                    {"allocated-clusters", r.allocated_clusters},
                                    {"fragmented-clusters", r.fragmented_clusters},
@@ -93,6 +94,8 @@ void print_summary(const Checked &checked)
         fmt::print("repaired {} leaks\n", n);
     if (const auto n = fixed(result.found.corruptions, r.corruptions))
         fmt::print("repaired {} corruptions\n", n);
+    if (result.given_back)
+        fmt::print("gave {} back to the host\n", human_size(result.given_back));
     if (r.clean())
         fmt::print("{}: no errors\n", image.path());
     else
