@@ -99,9 +99,9 @@ std::string create_snapshot(Image &image, const std::string &name, Progress &pro
     return id;
 }
 
-void delete_snapshot(Image &image, const std::string &id_or_name, Progress &progress)
+void delete_snapshot(Image &image, const SnapshotKey &key, Progress &progress)
 {
-    const std::size_t index = image.snapshots().find(id_or_name, image.path());
+    const std::size_t index = image.snapshots().find(key, image.path());
     edit_consistently(image, progress, [&] {
         std::vector<Snapshot> snapshots = image.snapshots().snapshots;
         const Snapshot gone = snapshots[index];
@@ -121,10 +121,10 @@ void delete_snapshot(Image &image, const std::string &id_or_name, Progress &prog
     });
 }
 
-void revert_to_snapshot(Image &image, const std::string &id_or_name, Progress &progress)
+void revert_to_snapshot(Image &image, const SnapshotKey &key, Progress &progress)
 {
     const Header &h = image.header();
-    const std::size_t index = image.snapshots().find(id_or_name, image.path());
+    const std::size_t index = image.snapshots().find(key, image.path());
     const Snapshot s = image.snapshots().snapshots[index];
     if ((h.autoclear & autoclear_bitmaps) && h.find(extension_bitmaps))
         not_supported("revert '{}': its persistent bitmaps would be wrong afterwards; remove them first, with "
@@ -151,9 +151,9 @@ void revert_to_snapshot(Image &image, const std::string &id_or_name, Progress &p
     });
 }
 
-void rename_snapshot(Image &image, const std::string &id_or_name, const std::string &name, Progress &progress)
+void rename_snapshot(Image &image, const SnapshotKey &key, const std::string &name, Progress &progress)
 {
-    const std::size_t index = image.snapshots().find(id_or_name, image.path());
+    const std::size_t index = image.snapshots().find(key, image.path());
     check_snapshot_name(image, name);
     edit_consistently(image, progress, [&] {
         std::vector<Snapshot> snapshots = image.snapshots().snapshots;

@@ -14,9 +14,9 @@ namespace liveblk::qcow2 {
 void check_snapshot_name(const Image &image, const std::string &name);
 // Returns the new snapshot's id.
 std::string create_snapshot(Image &image, const std::string &name, Progress &progress);
-void delete_snapshot(Image &image, const std::string &id_or_name, Progress &progress);
+void delete_snapshot(Image &image, const SnapshotKey &key, Progress &progress);
 // The active disk becomes what it was; its size too.
-void revert_to_snapshot(Image &image, const std::string &id_or_name, Progress &progress);
-void rename_snapshot(Image &image, const std::string &id_or_name, const std::string &name, Progress &progress);
+void revert_to_snapshot(Image &image, const SnapshotKey &key, Progress &progress);
+void rename_snapshot(Image &image, const SnapshotKey &key, const std::string &name, Progress &progress);
 
 } // namespace liveblk::qcow2

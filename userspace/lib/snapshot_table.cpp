@@ -12,6 +12,7 @@ namespace liveblk::qcow2 {
 namespace {
 
 constexpr std::size_t known_extra = 24; // vm_state_size, disk_size, icount
+constexpr std::size_t most_named = 4;   // of snapshots that a message could name
 constexpr std::uint64_t no_icount = ~0ULL;
 
 // Reads on from where it is, and never past what a table may have.
@@ -72,6 +73,24 @@ Snapshot read_snapshot(Cursor &cursor)
     return s;
 }
 
+bool matches(const Snapshot &snapshot, const SnapshotKey &key)
+{
+    return (key.by != SnapshotKey::By::name && snapshot.id == key.text) ||
+           (key.by != SnapshotKey::By::id && snapshot.name == key.text);
+}
+
+const char *name_of(SnapshotKey::By by)
+{
+    switch (by) {
+    case SnapshotKey::By::id:
+        return "id";
+    case SnapshotKey::By::name:
+        return "name";
+    default:
+        return "id or name";
+    }
+}
+
 void append(std::vector<std::byte> &out, std::span<const std::byte> bytes)
 {
     out.insert(out.end(), bytes.begin(), bytes.end());
@@ -98,20 +117,22 @@ void Snapshot::set_extra(std::uint64_t disk_size)
     store(std::span(extra), 16, Be64(no_icount));
 }
 
-std::size_t SnapshotTable::find(const std::string &id_or_name, const std::string &path) const
+std::size_t SnapshotTable::find(const SnapshotKey &key, const std::string &path) const
 {
-    std::optional<std::size_t> found;
-    for (std::size_t i = 0; i < snapshots.size(); i++) {
-        if (snapshots[i].id != id_or_name && snapshots[i].name != id_or_name)
-            continue;
-        if (found)
-            fail("find snapshot '{}' of '{}': more than one has that id or name; 'snapshot list' shows them",
-                 printable(id_or_name), path);
-        found = i;
-    }
-    if (!found)
-        fail("find snapshot '{}' of '{}': there is none with that id or name", printable(id_or_name), path);
-    return *found;
+    std::vector<std::size_t> found;
+    for (std::size_t i = 0; i < snapshots.size(); i++)
+        if (matches(snapshots[i], key))
+            found.push_back(i);
+    if (found.size() == 1)
+        return found.front();
+    const std::string what = fmt::format("find snapshot '{}' of '{}'", printable(key.text), path);
+    if (found.empty())
+        fail("{}: there is none with that {}", what, name_of(key.by));
+    std::string all;
+    for (const std::size_t i : std::span(found).first(std::min(found.size(), most_named)))
+        all += fmt::format("{}id {} with the name '{}'", all.empty() ? "" : ", ", printable(snapshots[i].id),
+                           printable(snapshots[i].name));
+    fail("{}: {} have that {}: {}; say which one with --id or --name", what, found.size(), name_of(key.by), all);
 }
 
 std::string SnapshotTable::next_id() const

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace liveblk::qcow2 {
@@ -30,12 +31,24 @@ struct Snapshot {
     void set_extra(std::uint64_t disk_size);
 };
 
+// How a snapshot is named. One may have the id of another as its name.
+struct SnapshotKey {
+    enum class By { id_or_name, id, name };
+
+    SnapshotKey() = default;
+    SnapshotKey(const char *its_text) : text(its_text) {}
+    SnapshotKey(std::string its_text, By what = By::id_or_name) : text(std::move(its_text)), by(what) {}
+
+    std::string text;
+    By by = By::id_or_name;
+};
+
 struct SnapshotTable {
     std::vector<Snapshot> snapshots;
     std::uint64_t bytes = 0; // what the table takes on disk, without padding at its end
 
-    // By id or by name; refused if that is not exactly one.
-    std::size_t find(const std::string &id_or_name, const std::string &path) const;
+    // Refused if that is not exactly one: qemu-img takes the name first to delete and the id first to revert.
+    std::size_t find(const SnapshotKey &key, const std::string &path) const;
     std::string next_id() const;
 };
 

@@ -20,8 +20,16 @@ struct Arguments {
     std::string image;
     std::string snapshot;
     std::string name;
+    bool by_id = false;
+    bool by_name = false;
     bool json = false;
     bool force_share = false;
+
+    qcow2::SnapshotKey key() const
+    {
+        using By = qcow2::SnapshotKey::By;
+        return {snapshot, by_id ? By::id : by_name ? By::name : By::id_or_name};
+    }
 };
 using Shared = std::shared_ptr<Arguments>;
 
@@ -33,7 +41,14 @@ int edit(const Arguments &args, const Work &judge, const Work &work)
 
 Work must_exist(const Arguments &args)
 {
-    return [&args](qcow2::Image &image, Progress &) { (void)image.snapshots().find(args.snapshot, image.path()); };
+    return [&args](qcow2::Image &image, Progress &) { (void)image.snapshots().find(args.key(), image.path()); };
+}
+
+void add_which(CLI::App &app, const Shared &args)
+{
+    app.add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
+    CLI::Option *id = app.add_flag("--id", args->by_id, "SNAPSHOT is an id, whatever names there are");
+    app.add_flag("--name", args->by_name, "SNAPSHOT is a name, whatever ids there are")->excludes(id);
 }
 
 CLI::App *subcommand(CLI::App &parent, const Shared &args, const char *name, const char *text, const char *example)
@@ -74,18 +89,18 @@ void add_create(CLI::App &parent, const Shared &args, Action &action)
 void add_delete(CLI::App &parent, const Shared &args, Action &action)
 {
     CLI::App *app = subcommand(parent, args, "delete", "Delete a snapshot", "delete vm1 before-upgrade");
-    app->add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
+    add_which(*app, args);
     add_json(*app, args);
     app->callback([args, &action] {
         action = [args] {
             const Work judge = [&](qcow2::Image &image, Progress &) {
                 const auto &snapshots = image.snapshots().snapshots;
-                const std::size_t index = image.snapshots().find(args->snapshot, image.path());
+                const std::size_t index = image.snapshots().find(args->key(), image.path());
                 qcow2::warm_disk(image);
                 qcow2::warm_tables(image, image.read_l1(snapshots[index]));
             };
             return edit(*args, judge, [&](qcow2::Image &image, Progress &progress) {
-                qcow2::delete_snapshot(image, args->snapshot, progress);
+                qcow2::delete_snapshot(image, args->key(), progress);
             });
         };
     });
@@ -96,7 +111,7 @@ void add_revert(CLI::App &parent, const Shared &args, Action &action)
     CLI::App *app =
         subcommand(parent, args, "revert", "Make the disk what it was at a snapshot; what it is now is lost",
                    "revert vm1.qcow2 before-upgrade");
-    app->add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
+    add_which(*app, args);
     add_json(*app, args);
     app->callback([args, &action] {
         action = [args] {
@@ -104,7 +119,7 @@ void add_revert(CLI::App &parent, const Shared &args, Action &action)
                 fail("revert '{}': a live device cannot be reverted under those who use it; detach it first",
                      device->name());
             edit_file(args->image, [&](qcow2::Image &image, Progress &progress) {
-                qcow2::revert_to_snapshot(image, args->snapshot, progress);
+                qcow2::revert_to_snapshot(image, args->key(), progress);
             });
             report(args->json, {{"snapshot", args->snapshot}}, std::nullopt);
             return static_cast<int>(status_done);
@@ -115,13 +130,13 @@ void add_revert(CLI::App &parent, const Shared &args, Action &action)
 void add_rename(CLI::App &parent, const Shared &args, Action &action)
 {
     CLI::App *app = subcommand(parent, args, "rename", "Give a snapshot another name", "rename vm1 1 first");
-    app->add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
+    add_which(*app, args);
     app->add_option("NAME", args->name, "its new name")->required();
     add_json(*app, args);
     app->callback([args, &action] {
         action = [args] {
             return edit(*args, must_exist(*args), [&](qcow2::Image &image, Progress &progress) {
-                qcow2::rename_snapshot(image, args->snapshot, args->name, progress);
+                qcow2::rename_snapshot(image, args->key(), args->name, progress);
             });
         };
     });
