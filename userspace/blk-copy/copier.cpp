@@ -2,7 +2,7 @@
 #include "copier.hpp"
 
 #include "error.hpp"
-#include "module.hpp"
+#include "kernel_module.hpp"
 
 #include <sys/ioctl.h>
 
@@ -23,7 +23,7 @@ std::uint32_t flags_of(Emulate emulate)
 
 } // namespace
 
-Copier::Copier() : fd_(open_control(BLK_COPY_DEVICE, "blk-copy"))
+Copier::Copier() : fd_(open_module_device(BLK_COPY_DEVICE, "blk-copy"))
 {
     std::uint32_t version = 0;
     if (::ioctl(fd_.get(), BLK_COPY_GET_VERSION, &version) != 0)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
 #include "location.hpp"
-#include "module.hpp"
 
 #include "error.hpp"
+#include "kernel_module.hpp"
 
 #include <loop-copy.h>
 
@@ -41,7 +41,7 @@ struct Arguments {
 
 class Control {
 public:
-    Control() : fd_(open_control(LOOP_COPY_DEVICE, "loop-copy"))
+    Control() : fd_(open_module_device(LOOP_COPY_DEVICE, "loop-copy"))
     {
         std::uint32_t version = 0;
         if (::ioctl(fd_.get(), LOOP_COPY_GET_VERSION, &version) != 0)

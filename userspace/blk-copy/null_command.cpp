@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
-#include "module.hpp"
 
 #include "error.hpp"
+#include "kernel_module.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -66,7 +66,8 @@ void create(const Arguments &args)
     const std::string path = path_of(args.name);
     struct stat st {};
     if (::stat(directory.c_str(), &st) != 0)
-        load_module("null-copy");
+        if (const std::string why = load_module("null-copy"); !why.empty())
+            fail("make the disk '{}': {}", args.name, why);
     if (::mkdir(path.c_str(), 0755) != 0)
         fail_errno(fmt::format("make '{}'", path));
     try {

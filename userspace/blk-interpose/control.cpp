@@ -3,16 +3,12 @@
 
 #include "block_stack.hpp"
 #include "error.hpp"
+#include "kernel_module.hpp"
 
 #include <fcntl.h>
-#include <spawn.h>
 #include <sys/ioctl.h>
-#include <sys/wait.h>
 
-#include <array>
 #include <utility>
-
-extern char **environ;
 
 namespace liveblk::interpose {
 namespace {
@@ -103,16 +99,6 @@ std::vector<__s32> numbers_of(const std::vector<UniqueFd> &files)
     return numbers;
 }
 
-// Without a module there is nothing to load but an error to report, which opening does.
-void load_module()
-{
-    std::string program = "modprobe", option = "-q", module = "blk-interposer";
-    std::array<char *, 4> arguments = {program.data(), option.data(), module.data(), nullptr};
-    pid_t child = 0;
-    if (::posix_spawnp(&child, "modprobe", nullptr, nullptr, arguments.data(), environ) == 0)
-        ::waitpid(child, nullptr, 0);
-}
-
 } // namespace
 
 UniqueFd open_device(const std::string &path)
@@ -126,13 +112,7 @@ UniqueFd open_device(const std::string &path)
 
 Control::Control()
 {
-    fd_ = UniqueFd(::open(BLK_INTERPOSER_DEVICE, O_RDWR | O_CLOEXEC));
-    if (!fd_ && (errno == ENOENT || errno == ENXIO || errno == ENODEV)) {
-        load_module();
-        fd_ = UniqueFd(::open(BLK_INTERPOSER_DEVICE, O_RDWR | O_CLOEXEC));
-    }
-    if (!fd_)
-        fail_errno("open '" BLK_INTERPOSER_DEVICE "'");
+    fd_ = open_module_device(BLK_INTERPOSER_DEVICE, "blk-interposer");
     std::uint32_t version = 0;
     if (::ioctl(fd_.get(), BLK_INTERPOSER_GET_VERSION, &version) != 0)
         fail_errno("ask the kernel module for its version");
