@@ -3,6 +3,7 @@
 #include "copier.hpp"
 #include "location.hpp"
 
+#include "byte_size.hpp"
 #include "error.hpp"
 #include "progress.hpp"
 
@@ -95,7 +96,7 @@ void copy(const Arguments &args)
     const auto start = std::chrono::steady_clock::now();
     {
         Progress progress;
-        progress.begin("copying", length);
+        progress.begin("copy", length);
         while (total.done < length && !total.error) {
             const Outcome part = copier.copy(src.fd.get(), from.offset + total.done, dst.fd.get(),
                                              to.offset + total.done, std::min(step, length - total.done), args.emulate);
@@ -124,7 +125,7 @@ void add_copy(CLI::App &app, Action &action)
         {"never", Emulate::never}, {"auto", Emulate::automatic}, {"always", Emulate::always}};
     app.add_option("SRC", args->source, "block device, or DEVICE:OFFSET");
     app.add_option("DST", args->destination, "block device, or DEVICE:OFFSET");
-    app.add_option("LEN", args->length, "bytes; k, m, g, t multiply (default: up to the end of SRC)");
+    app.add_option("LEN", args->length, std::string(byte_size_help) + " (default: up to the end of SRC)");
     app.add_option("--emulate", args->emulate, "read and write: never, auto (where no driver copies), always")
         ->transform(CLI::CheckedTransformer(ways));
     app.add_flag("--json", args->json, "print JSON");

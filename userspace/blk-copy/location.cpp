@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "location.hpp"
 
+#include "byte_size.hpp"
 #include "error.hpp"
 
 #include <fcntl.h>
@@ -8,29 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
-#include <CLI/CLI.hpp>
-
-#include <charconv>
-
 namespace liveblk::copy {
-
-std::uint64_t parse_bytes(const std::string &text)
-{
-    std::string plain = text;
-    // A suffix alone would stand for one of them.
-    std::string problem = text.empty() || text[0] < '0' || text[0] > '9' ? "no digit" : "";
-    try {
-        if (problem.empty())
-            problem = CLI::AsSizeValue(false)(plain);
-    } catch (const CLI::Error &e) {
-        problem = e.what();
-    }
-    std::uint64_t value = 0;
-    const auto parsed = std::from_chars(plain.data(), plain.data() + plain.size(), value);
-    if (!problem.empty() || parsed.ec != std::errc() || parsed.ptr != plain.data() + plain.size())
-        fail("read '{}': it is not a number of bytes", text);
-    return value;
-}
 
 Location Location::parse(const std::string &text)
 {

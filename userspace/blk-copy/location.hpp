@@ -8,9 +8,6 @@
 
 namespace liveblk::copy {
 
-// A number of bytes with an optional suffix k, m, g, t (powers of 1024).
-std::uint64_t parse_bytes(const std::string &text);
-
 // Where to copy from or to: PATH or PATH:OFFSET.
 struct Location {
     std::string path;

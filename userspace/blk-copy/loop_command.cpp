@@ -2,6 +2,7 @@
 #include "commands.hpp"
 #include "location.hpp"
 
+#include "byte_size.hpp"
 #include "error.hpp"
 #include "kernel_module.hpp"
 

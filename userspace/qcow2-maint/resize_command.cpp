@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
 
+#include "byte_size.hpp"
 #include "error.hpp"
 #include "resize.hpp"
 #include "size.hpp"
@@ -54,8 +55,7 @@ void add_resize(CLI::App &app, Action &action)
     const auto args = std::make_shared<Arguments>();
     resize_app->add_option("IMAGE", args->image, target_help)->required();
     resize_app
-        ->add_option("SIZE", args->size,
-                     "in bytes or with a suffix K, M, G, T, P, E; +N and -N are from the present size on")
+        ->add_option("SIZE", args->size, fmt::format("{}; +N and -N are from the present size on", byte_size_help))
         ->check(why_no_size)
         ->required();
     resize_app->add_flag("--shrink", args->shrink, "allow a smaller size; what lies behind it is lost");

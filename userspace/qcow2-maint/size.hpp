@@ -15,7 +15,7 @@ struct Size {
     std::uint64_t from(std::uint64_t present) const;
 };
 
-// SIZE, +N or -N with an optional suffix K, M, G, T, P or E, powers of 1024.
+// SIZE, +N or -N, each in the form of parse_bytes().
 Size parse_size(const std::string &text);
 // Why that throws; empty if it does not.
 std::string why_no_size(const std::string &text);

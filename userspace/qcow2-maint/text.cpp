@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <ctime>
 #include <iomanip>
@@ -32,18 +31,6 @@ void make_utf8(nlohmann::ordered_json &value)
 }
 
 } // namespace
-
-std::string human_size(std::uint64_t bytes)
-{
-    static constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    std::size_t unit = 0;
-    double value = static_cast<double>(bytes);
-    while (value >= 1024 && unit + 1 < units.size()) {
-        value /= 1024;
-        unit++;
-    }
-    return fmt::format("{:.3g} {}", value, units[unit]);
-}
 
 std::string human_date(std::uint32_t seconds)
 {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #pragma once
 
+#include "byte_size.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
@@ -8,8 +10,6 @@
 
 namespace liveblk::maint {
 
-// "1.5 GiB"
-std::string human_size(std::uint64_t bytes);
 // Local time, to the second.
 std::string human_date(std::uint32_t seconds);
 // "12.5%"; "0.0%" of nothing
