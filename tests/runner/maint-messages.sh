@@ -31,6 +31,30 @@ for size in x 1x +  1Kx 99999999999999999999; do
 	ends_with 2 "read the size" "$maint" resize "$work/none" "$size"
 done
 ends_with 1 "give --shrink" "$maint" resize "$image" 1M
+for size in 0.25G 0x10000000 262144K; do ends_with 0 "" "$maint" resize "$image" "$size"; done
+
+echo "snapshots whose names are the ids of others"
+must qemu-img create -q -f qcow2 "$work/named" 1M
+for name in 3 2 1; do
+	must qemu-io -f qcow2 -c "write -P $name 0 64k" "$work/named"
+	must qemu-img snapshot -c "$name" "$work/named"
+done
+cp "$work/named" "$work/before"
+ambiguous="2 have that id or name: id 1 with the name '3', id 3 with the name '1'; say which one with --id or --name"
+ends_with 1 "$ambiguous" "$maint" snapshot delete "$work/named" 3
+ends_with 1 "$ambiguous" "$maint" snapshot revert "$work/named" 3
+ends_with 1 "$ambiguous" "$maint" snapshot rename "$work/named" 3 new
+ends_with 1 "none with that name" "$maint" snapshot delete "$work/named" --name 4
+ends_with 1 "none with that id" "$maint" snapshot delete "$work/named" --id 4
+ends_with 2 "excludes" "$maint" snapshot delete "$work/named" --id --name 3
+cmp "$work/named" "$work/before" || fail "refused, but something has changed"
+must "$maint" snapshot delete "$work/named" 2
+must "$maint" snapshot rename "$work/named" --id 3 first
+must "$maint" snapshot revert --name "$work/named" 3
+must qemu-io -r -f qcow2 -c "read -P 3 0 64k" "$work/named"
+must "$maint" snapshot delete "$work/named" --name 3
+[ "$(snapshot_names "$work/named")" = first ] || fail "other snapshots than 'first': $(snapshot_names "$work/named")"
+must_be_sound "$work/named"
 
 echo "no memory: the message names the image"
 # Its L1 table takes 32 MiB.
@@ -76,16 +100,16 @@ on_terminal() { # WORD...
 	SHELL=/bin/bash script -qec "LD_PRELOAD=$shim $(printf '%q ' "$maint" "$@")" "$work/typescript" \
 		>"$work/out" 2>"$work/err" </dev/null || status=$?
 	[ "$status" -eq 0 ] || fail "status $status on a terminal: $*"
-	grep -qaE '[a-z ]+ \[#+ *\] +[0-9]+% [0-9]+ tables/s, [0-9]+ s left' "$work/typescript" || fail "no progress: $*"
+	grep -qaE '[a-z ]+ \[#+ *\] +[0-9]+% [0-9.]+ [KMG]?i?B/s, [0-9]+ s left' "$work/typescript" || fail "no progress: $*"
 	# After the last bar its line is cleared.
 	tr '\r' '\n' <"$work/typescript" |
-		awk '/tables\/s/ { bar = NR } NR == bar + 1 { after = $0 } END { exit index(after, "\033[K") != 1 }' ||
+		awk '/B\/s, / { bar = NR } NR == bar + 1 { after = $0 } END { exit index(after, "\033[K") != 1 }' ||
 		fail "the bar is left behind: $*"
 }
 
 in_pipe() { # WORD...
 	must env LD_PRELOAD="$shim" "$maint" "$@"
-	! grep -q 'tables/s' "$work/out" "$work/err" || fail "progress without a terminal: $*"
+	! grep -q 'B/s, ' "$work/out" "$work/err" || fail "progress without a terminal: $*"
 }
 
 echo "long work shows progress on a terminal, and none elsewhere"

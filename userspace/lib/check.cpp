@@ -192,11 +192,11 @@ void Checker::count_tables()
     std::uint64_t sound = 0;
     for (std::size_t i = 0; i < tables_.size(); i++)
         sound += to_check_[i] = claim("L2 table", tables_[i].offset, h_.cluster_size(), tables_[i].references);
-    progress_.begin("count references", sound);
+    progress_.begin("count references", sound << h_.cluster_bits);
     for (std::size_t i = 0; i < tables_.size(); i++) {
         if (!to_check_[i])
             continue;
-        progress_.advance();
+        progress_.advance(h_.cluster_size());
         if (image_.file().is_hole(tables_[i].offset, h_.cluster_size()))
             continue;
         reader_.prefetch(i, tables_.size(), [&](std::size_t n) { return to_check_[n] ? tables_[n].offset : 0; });

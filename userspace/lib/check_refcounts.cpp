@@ -57,9 +57,9 @@ void Checker::compare()
     if (!blocks)
         return;
     std::vector<std::byte> block(h_.cluster_size());
-    progress_.begin("compare refcounts", blocks);
+    progress_.begin("compare refcounts", blocks << h_.cluster_bits);
     for (std::uint64_t i = 0; i < blocks; i++) {
-        progress_.advance();
+        progress_.advance(h_.cluster_size());
         if (blocks_[i] == unreadable)
             continue;
         if (!blocks_[i] || image_.file().is_hole(blocks_[i], h_.cluster_size())) {
@@ -137,10 +137,12 @@ void Checker::check_active()
     if (blocks_.empty() || !image_.holds(h_.l1_offset, 8ULL * h_.l1_size))
         return;
     const std::vector<std::uint64_t> l1 = image_.read_active_l1();
-    progress_.begin("check flags", l1.size());
+    progress_.begin("check flags", reader_.bytes_of_tables(l1));
     for (std::size_t i = 0; i < l1.size(); i++) {
-        progress_.advance();
-        if (!l1[i] || !reader_.valid(l1[i]))
+        if (!l1[i])
+            continue;
+        progress_.advance(h_.cluster_size());
+        if (!reader_.valid(l1[i]))
             continue;
         const std::uint64_t table = l1[i] & offset_mask;
         check_table_flag(i, l1[i]);

@@ -17,6 +17,12 @@ bool L2Reader::valid(std::uint64_t l1_entry) const
     return !(l1_entry & l1_reserved) && image_.holds(l1_entry & offset_mask, image_.header().cluster_size());
 }
 
+std::uint64_t L2Reader::bytes_of_tables(std::span<const std::uint64_t> l1) const
+{
+    const auto none = static_cast<std::uint64_t>(std::count(l1.begin(), l1.end(), 0));
+    return (l1.size() - none) << image_.header().cluster_bits;
+}
+
 std::span<std::uint64_t> L2Reader::read(std::uint64_t offset)
 {
     image_.file().read(std::as_writable_bytes(std::span(words_)), offset);
@@ -49,11 +55,11 @@ template <typename OnTable>
 void L2Tables::for_each_table(const char *what, std::span<const std::uint64_t> l1, OnTable on_table)
 {
     require_distinct(l1);
-    progress_.begin(what, l1.size());
+    progress_.begin(what, reader_.bytes_of_tables(l1));
     for (std::size_t i = 0; i < l1.size(); i++) {
-        progress_.advance();
         if (!l1[i])
             continue;
+        progress_.advance(edit_.header().cluster_size());
         if (!reader_.valid(l1[i]))
             refuse(fmt::format("L1 entry {} is {:#x}, which is no L2 table of this image", i, l1[i]));
         reader_.prefetch(l1, i);
@@ -146,9 +152,11 @@ void L2Tables::require_data_in_use(const std::string &whose, std::uint64_t table
 
 void L2Tables::require_in_use(const std::string &whose, std::span<const std::uint64_t> l1)
 {
-    progress_.begin("verify", l1.size());
+    progress_.begin("verify", reader_.bytes_of_tables(l1));
     for (std::size_t i = 0; i < l1.size(); i++) {
-        progress_.advance();
+        if (!l1[i])
+            continue;
+        progress_.advance(edit_.header().cluster_size());
         // What cannot be followed is no worse than before. Snapshots share most of their tables.
         if (!reader_.valid(l1[i]) || !seen_in_use_.insert(l1[i] & offset_mask).second)
             continue;

@@ -21,6 +21,8 @@ public:
 
     const L2Format &format() const { return format_; }
     bool valid(std::uint64_t l1_entry) const;
+    // What reading all tables of an L1 table amounts to.
+    std::uint64_t bytes_of_tables(std::span<const std::uint64_t> l1) const;
     // Words in native order, valid until the next call. The offset must have been validated.
     std::span<std::uint64_t> read(std::uint64_t offset);
     // Asks for the tables of entries from index on that are not asked for yet.

@@ -9,7 +9,8 @@
 
 namespace liveblk {
 
-// How far long work has come: a bar with rate and estimate on a terminal, nothing elsewhere.
+// How far long work has come, counted in the bytes that it reads or copies: a bar with rate and estimate on a terminal,
+// nothing elsewhere.
 class Progress {
 public:
     Progress(); // shown if standard error is a terminal
@@ -19,10 +20,10 @@ public:
     Progress &operator=(const Progress &) = delete;
     ~Progress() { end(); }
 
-    void begin(std::string what, std::uint64_t total);
-    void advance(std::uint64_t steps = 1)
+    void begin(std::string what, std::uint64_t total_bytes);
+    void advance(std::uint64_t bytes)
     {
-        done_ += steps;
+        done_ += bytes;
         if (each_step_)
             each_step_();
         if (shown_ && done_ >= next_)
