@@ -2,6 +2,7 @@
 #include "dm_device.hpp"
 
 #include "error.hpp"
+#include "privilege.hpp"
 #include "signal_shield.hpp"
 
 #include <libdevmapper.h>
@@ -66,6 +67,8 @@ public:
     {
         if (done)
             return;
+        if (!may_administer())
+            fail("{}: {}", what, root_only);
         const int number = task_ ? dm_task_get_errno(get()) : 0;
         if (number)
             fail_errno(what, number);

@@ -2,10 +2,15 @@
 #include "commands.hpp"
 
 #include "chain.hpp"
+#include "compressed.hpp"
 #include "error.hpp"
+#include "image.hpp"
 #include "image_lock.hpp"
+#include "kernel_module.hpp"
 #include "live.hpp"
 #include "maintenance_lock.hpp"
+#include "privilege.hpp"
+#include "progress.hpp"
 #include "text.hpp"
 
 #include <fmt/format.h>
@@ -14,8 +19,10 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace liveblk::maint {
 namespace {
@@ -40,6 +47,56 @@ void refuse_backing(const qcow2::Header &h, const Arguments &args)
                   args.chain ? "" : "; --backing-chain shows all that it needs");
 }
 
+void refuse_features(const qcow2::Header &h, const Arguments &args)
+{
+    constexpr std::uint64_t taken = qcow2::incompat_dirty | qcow2::incompat_corrupt;
+    for (unsigned bit = 0; bit < 64; bit++)
+        if (h.incompatible & ~taken & (1ULL << bit))
+            not_supported("attach '{}': it has the incompatible feature {} ({}), which dm-qcow2 does not support",
+                          args.image, bit, h.feature_name(qcow2::FeatureKind::incompatible, bit));
+    if (h.crypt_method)
+        not_supported("attach '{}': it is encrypted, which dm-qcow2 does not support", args.image);
+}
+
+void refuse_unrepaired(const qcow2::Header &h, const Arguments &args)
+{
+    if (args.read_only)
+        return;
+    const std::string advice = fmt::format("'qcow2-maint check --repair all {}' repairs it, and --read-only attaches "
+                                           "it as it is",
+                                           args.image);
+    if (h.incompatible & qcow2::incompat_corrupt)
+        fail("attach '{}': it is marked corrupt, so that nothing may be written to it; {}", args.image, advice);
+    if (h.incompatible & qcow2::incompat_dirty)
+        fail("attach '{}': it was not closed cleanly and is marked dirty: its refcounts may be wrong; {}", args.image,
+             advice);
+}
+
+std::optional<std::uint64_t> compressed_if_known(qcow2::ImageFile file)
+{
+    Progress progress;
+    try {
+        return qcow2::first_compressed(qcow2::Image(std::move(file)), progress);
+    } catch (const Error &) {
+        return std::nullopt; // what is damaged is for the kernel to judge
+    }
+}
+
+// The kernel finds out when a cluster is read: to look at all mappings is more than attaching may cost there.
+void refuse_compressed(const Arguments &args, std::optional<std::uint64_t> first)
+{
+    if (!first)
+        return;
+    const std::string what = fmt::format("attach '{}': it has compressed clusters, the first at {:#x} of the disk, "
+                                         "which dm-qcow2 cannot read",
+                                         args.image, *first);
+    if (!args.read_only)
+        not_supported("{}; 'qemu-img convert -O qcow2' makes a copy without them, and --read-only attaches it "
+                      "nevertheless",
+                      what);
+    fmt::print(stderr, "qcow2-maint: {}: they give I/O errors\n", what);
+}
+
 // At once: what is opened has been printed.
 void print_layer(const Layer &layer)
 {
@@ -57,8 +114,11 @@ nlohmann::ordered_json layers_as_json(const std::vector<Layer> &layers)
 
 [[noreturn]] void explain(const Error &error, const Arguments &args, const std::string &path)
 {
-    if (!dm::has_target(dm::qcow2_target))
-        fail("{}: the kernel has no target 'qcow2'; load its module: modprobe dm-qcow2", error.what());
+    if (!dm::has_target(dm::qcow2_target)) {
+        const std::string why = load_module("dm-qcow2");
+        fail("{}: the kernel has no target 'qcow2': {}", error.what(),
+             why.empty() ? "its module, dm-qcow2, was not loaded; now it is" : why);
+    }
     // Whoever has the image can be named here; the kernel names nobody.
     const qcow2::ImageFile file(path, args.read_only ? qcow2::Access::read_only : qcow2::Access::read_write);
     fail("{}; the kernel log says more", error.what());
@@ -66,6 +126,8 @@ nlohmann::ordered_json layers_as_json(const std::vector<Layer> &layers)
 
 dm::Device create(const Arguments &args, const std::string &path, int fd, std::uint64_t sectors)
 {
+    if (!may_administer())
+        fail("attach '{}': {}", args.image, root_only);
     dm::Qcow2Table table;
     if (args.read_only)
         table.arguments.emplace_back("read_only");
@@ -90,6 +152,21 @@ void print_attached(const Arguments &args, const dm::Device &device, std::uint64
                 {"chain", layers_as_json(layers)}});
 }
 
+// Whether dm-qcow2 can take it. With the lock of the image, which the kernel takes afterwards.
+qcow2::Header judge(const Arguments &args, const std::string &path, int fd, const std::vector<Layer> &layers)
+{
+    const auto access = args.read_only ? qcow2::Access::read_only : qcow2::Access::read_write;
+    qcow2::ImageFile file(path, access, qcow2::open_image_file(fmt::format("/proc/self/fd/{}", fd), !args.read_only));
+    qcow2::Header header = qcow2::read_header(file);
+    if (args.json && !header.backing_file.empty())
+        print_json({{"chain", layers_as_json(layers)}});
+    refuse_backing(header, args);
+    refuse_features(header, args);
+    refuse_unrepaired(header, args);
+    refuse_compressed(args, compressed_if_known(std::move(file)));
+    return header;
+}
+
 int attach(const Arguments &args)
 {
     std::error_code error;
@@ -112,12 +189,7 @@ int attach(const Arguments &args)
     if (std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd.get()), error) != path)
         fail("attach '{}': another file has taken the place of '{}'", args.image, path);
     const MaintenanceLock lock(fd.get(), path);
-    const qcow2::Header header = qcow2::read_header(
-        qcow2::ImageFile(path, args.read_only ? qcow2::Access::read_only : qcow2::Access::read_write,
-                         qcow2::open_image_file(fmt::format("/proc/self/fd/{}", fd.get()), !args.read_only)));
-    if (args.json && !header.backing_file.empty())
-        print_json({{"chain", layers_as_json(layers)}});
-    refuse_backing(header, args);
+    const qcow2::Header header = judge(args, path, fd.get(), layers);
     const std::uint64_t sectors = header.size / qcow2::sector_size;
     const dm::Device device = create(args, path, fd.get(), sectors);
     print_attached(args, device, sectors, layers);

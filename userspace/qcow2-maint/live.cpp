@@ -5,6 +5,7 @@
 #include "guardian.hpp"
 #include "image_lock.hpp"
 #include "maintenance_lock.hpp"
+#include "privilege.hpp"
 #include "quiet.hpp"
 #include "resize.hpp"
 #include "signal_shield.hpp"
@@ -316,6 +317,10 @@ std::optional<dm::Device> find_live(const std::string &argument)
     const bool exists = ::stat(argument.c_str(), &st) == 0;
     if (exists && !S_ISBLK(st.st_mode))
         return std::nullopt;
+    if (!exists && !may_administer())
+        fail("find '{}': there is no such file, and only root may ask for a device of that name (the capability "
+             "CAP_SYS_ADMIN is missing)",
+             argument);
     const auto device = dm::Device::find(argument);
     if (!device || dm::is_qcow2(device->table()))
         return device;
@@ -327,8 +332,10 @@ std::optional<dm::Device> find_live(const std::string &argument)
 dm::Device require_device(const std::string &name)
 {
     const auto device = dm::Device::find(name);
+    if (!device && !may_administer())
+        fail("find the device '{}': {}", name, root_only);
     if (!device)
-        fail("find the device '{}': there is none, or you may not ask for it", name);
+        fail("find the device '{}': there is none", name);
     return *device;
 }
 
