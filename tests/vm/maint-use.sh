@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: qcow2-maint and live devices: odd paths, calls at the same time, and wrong use, refused with the reason
-# needs: qemu-img qemu-io dmsetup jq blockdev blkdiscard chattr mkfs.ext4
+# needs: qemu-img qemu-io dmsetup jq blockdev blkdiscard chattr mkfs.ext4 setpriv sfdisk losetup depmod
 # timeout: 900
 # mem: 3G
 set -eu -o pipefail
@@ -216,6 +216,106 @@ qcow2 $base" ] || lb_fail "not the chain: $(cat /run/liveblk-out)"
 	! dmsetup info "$name" >/dev/null 2>&1 || lb_fail "attached all the same"
 }
 
+# What dm-qcow2 would give I/O errors for, or refuse in the kernel log alone.
+test_unfit_images() {
+	lb_step "images that have to be repaired or converted first"
+	local bad=$dir/bad.qcow2
+	cp "$base" "$bad"
+	must qemu-io -f qcow2 -c "write -c -P 9 1M 4k" "$bad"
+	must_fail "compressed clusters, the first at 0x100000 of the disk.*qemu-img convert" "$maint" attach "$bad" "$name"
+	! dmsetup info "$name" >/dev/null 2>&1 || lb_fail "attached all the same"
+	must "$maint" attach "$bad" "$name" --read-only
+	grep -q "0x100000 of the disk.*I/O errors" /run/liveblk-out || lb_fail "no warning: $(cat /run/liveblk-out)"
+	must_give "Input/output error" if="$device" of=/dev/null bs=4k skip=256 count=1 iflag=direct
+	must "$maint" detach "$name"
+	must qemu-img convert -O qcow2 "$bad" "$dir/plain.qcow2"
+	must "$maint" attach "$dir/plain.qcow2" "$name"
+	must_hold raw "$device" 9 1M 4k
+	must "$maint" detach "$name"
+	rm "$dir/plain.qcow2"
+
+	# The byte that ends the field of incompatible features: dirty, corrupt.
+	local bit
+	for bit in 1 2; do
+		cp "$base" "$bad"
+		printf '%b' "\\x0$bit" | dd of="$bad" bs=1 seek=79 conv=notrunc status=none
+		must_fail "marked (dirty|corrupt).*'qcow2-maint check --repair all $bad'.*--read-only" \
+			"$maint" attach "$bad" "$name"
+		must "$maint" attach "$bad" "$name" --read-only
+		must "$maint" detach "$name"
+		must "$maint" check --repair all "$bad"
+		must "$maint" attach "$bad" "$name"
+		must "$maint" detach "$name"
+	done
+	lb_image "$dir/extended.qcow2" 1M -o extended_l2=on
+	must_fail "incompatible feature 4 .*dm-qcow2 does not support" "$maint" attach "$dir/extended.qcow2" "$name"
+	rm "$bad" "$dir/extended.qcow2"
+}
+
+test_ordinary_user() {
+	lb_step "who is not root is told so"
+	local as=(setpriv --reuid 65534 --regid 65534 --clear-groups) program=/run/liveblk-maint file=/run/liveblk-user.qcow2
+	install -m 755 "$maint" "$program"
+	fresh
+	cp "$base" "$file"
+	chown 65534 "$file"
+	must_fail "only root may" "${as[@]}" "$program" attach "$file" other
+	must_fail "only root may" "${as[@]}" "$program" detach "$name"
+	must_fail "only root may" "${as[@]}" "$program" resume "$name"
+	must_fail "only root may" "${as[@]}" "$program" snapshot create "$name" x
+	must_fail "only root may" "${as[@]}" "$program" snapshot revert "$name" one
+	must_fail "Permission denied" "${as[@]}" "$program" snapshot revert "/dev/mapper/$name" one
+	must "${as[@]}" "$program" snapshot revert "$file" one
+	chown 0 "$file"
+	must_fail "open '$file' for writing: Permission denied" "${as[@]}" "$program" snapshot revert "$file" one
+	settled "asked by somebody else"
+	rm "$file" "$program"
+}
+
+# Snapshots of a live device come and go, and the guest discards and writes.
+test_space() {
+	lb_step "an image in use does not grow from snapshot to snapshot"
+	local n before after store=$dir/space.qcow2
+	lb_image "$store" 16M -o cluster_size=64k
+	must "$maint" attach "$store" "$name"
+	dd if=/dev/urandom of="$device" bs=1M count=16 oflag=direct status=none
+	before=0
+	for ((n = 0; n < 12; n++)); do
+		must "$maint" snapshot create "$name" s
+		dd if=/dev/urandom of="$device" bs=64k seek=$((n * 8)) count=16 oflag=direct status=none
+		must "$maint" snapshot delete "$name" s
+		blkdiscard -o $((n * 65536)) -l 1M "$device"
+		dd if=/dev/urandom of="$device" bs=64k seek=$n count=16 oflag=direct status=none
+		dmsetup suspend "$name"
+		after=$(stat -c %s "$store")
+		dmsetup resume "$name"
+		# The first rounds leave the free clusters that the later ones need.
+		[ $n -ge 4 ] || before=$after
+	done
+	echo "$before bytes after 4 rounds, $after after 12"
+	[ "$after" -le $((before + 4 * 65536)) ] || lb_fail "it grew from $before to $after bytes"
+	must "$maint" detach "$name"
+	lb_check "$store"
+	rm "$store"
+}
+
+test_partitions() {
+	lb_step "partitions inside an image"
+	local disk=$dir/parts.qcow2 loop
+	lb_image "$disk" 32M
+	must "$maint" attach "$disk" "$name"
+	echo 'start=2048,size=16384' | sfdisk -q "$device" || lb_fail "no partition table"
+	modprobe loop
+	loop=$(losetup -P -f --show "$device") || lb_fail "no loop device"
+	[ "$(blockdev --getsz "${loop}p1")" = 16384 ] || lb_fail "no partition of 16384 sectors"
+	must dd if=/dev/urandom of="${loop}p1" bs=64k count=4 oflag=direct
+	must_fail "in use" "$maint" detach "$name"
+	losetup -d "$loop"
+	must "$maint" detach "$name"
+	lb_check "$disk"
+	rm "$disk"
+}
+
 test_odd_paths() {
 	lb_step "blanks and backslashes in the path"
 	local odd="$dir/a b\\c	d.qcow2"
@@ -265,7 +365,32 @@ test_no_space() {
 
 test_missing_target() {
 	lb_step "without the module"
-	must_fail "modprobe dm-qcow2" "$maint" attach "$image" "$name"
+	must_fail "module dm-qcow2 cannot be loaded: .*not found" "$maint" attach "$image" "$name"
+}
+
+# For all tools, with a tree of few modules, which depmod is soon done with.
+test_unloadable_modules() {
+	lb_step "modules that are not installed, or not signed"
+	local few=/run/few-modules modules name
+	modules=/lib/modules/$(uname -r)
+	mkdir "$few"
+	cp "$modules"/modules.{builtin,builtin.modinfo,order} "$few"
+	mount --bind "$few" "$modules"
+	depmod
+	must_fail "module blk-interposer cannot be loaded: .*not found.*not installed" "$LIVEBLK_BUILD/bin/blk-interpose" list
+	must_fail "module loop-copy cannot be loaded: .*not found" "$LIVEBLK_BUILD/bin/blk-copy" loop attach "$base"
+	must_fail "module null-copy cannot be loaded: .*not found" "$LIVEBLK_BUILD/bin/blk-copy" null create x
+	for name in blk-copy blk-interposer loop-copy null-copy dm-qcow2; do
+		install -D "$LIVEBLK_BUILD/modules/$(uname -r)/$name.ko" "$few/updates/$name.ko"
+	done
+	depmod
+	echo 1 >/sys/module/module/parameters/sig_enforce
+	must_fail "module blk-copy cannot be loaded: .*Key was rejected.*signed" \
+		"$LIVEBLK_BUILD/bin/blk-copy" /dev/mapper/lb-ram1 /dev/mapper/lb-ram1:1M 1M
+	must_fail "module blk-interposer cannot be loaded: .*Key was rejected.*signed" "$LIVEBLK_BUILD/bin/blk-interpose" list
+	must_fail "module loop-copy cannot be loaded: .*Key was rejected.*signed" "$LIVEBLK_BUILD/bin/blk-copy" loop attach "$base"
+	must_fail "module null-copy cannot be loaded: .*Key was rejected.*signed" "$LIVEBLK_BUILD/bin/blk-copy" null create x
+	must_fail "module dm-qcow2 cannot be loaded: .*Key was rejected.*signed" "$maint" attach "$base" "$name"
 }
 
 modprobe dm-mod
@@ -274,6 +399,10 @@ lb_ramdisk 8 >/dev/null
 cp "$base" "$image"
 test_missing_target
 lb_load
+test_unfit_images
+test_ordinary_user
+test_space
+test_partitions
 test_odd_paths
 test_backing
 test_wrong_use
@@ -286,3 +415,4 @@ test_corrupt_in_use
 test_block_device
 test_no_lock
 lb_unload
+test_unloadable_modules
