@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: qcow2-maint and live devices: odd paths, calls at the same time, and wrong use, refused with the reason
-# needs: qemu-img qemu-io dmsetup jq blockdev blkdiscard chattr mkfs.ext4 setpriv sfdisk losetup depmod
+# needs: qemu-img qemu-io dmsetup jq blockdev blkdiscard chattr mkfs.ext4 setpriv sfdisk losetup depmod mkfs.xfs fallocate
 # timeout: 900
 # mem: 3G
 set -eu -o pipefail
@@ -299,6 +299,27 @@ test_space() {
 	rm "$store"
 }
 
+# An L2 table that begins with a hole, in a file that shares its extents: XFS sets blocks aside for copy-on-write around
+# what is written next, and SEEK_DATA of 6.1 jumps over the table. A repair would free what it refers to.
+test_shared_extents() {
+	lb_step "an image that was copied by sharing extents"
+	local xfs disk
+	xfs=$(lb_scratch 300 xfs)
+	disk=$xfs/disk.qcow2
+	lb_image "$disk" 512M -o cluster_size=64k
+	must qemu-io -f qcow2 -c "write -P 5 300M 64k" "$disk"
+	must fallocate --dig-holes "$disk"
+	must cp --reflink=always "$disk" "$xfs/copy.qcow2"
+	must qemu-io -t none -f qcow2 -c "write -P 6 300M 4k" "$xfs/copy.qcow2"
+	echo 1 >/proc/sys/vm/drop_caches
+	must "$maint" check --repair leaks "$xfs/copy.qcow2"
+	must "$maint" snapshot create "$xfs/copy.qcow2" one
+	must_hold qcow2 "$xfs/copy.qcow2" 6 300M 4k
+	must_hold qcow2 "$xfs/copy.qcow2" 5 $((300 * 1048576 + 4096)) 60k
+	lb_check "$xfs/copy.qcow2"
+	umount "$xfs"
+}
+
 test_partitions() {
 	lb_step "partitions inside an image"
 	local disk=$dir/parts.qcow2 loop
@@ -402,6 +423,7 @@ lb_load
 test_unfit_images
 test_ordinary_user
 test_space
+test_shared_extents
 test_partitions
 test_odd_paths
 test_backing

@@ -3,6 +3,7 @@
 
 #include "error.hpp"
 #include "image_lock.hpp"
+#include "xfs.hpp"
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -93,9 +94,10 @@ std::uint64_t ImageFile::next_data(std::uint64_t offset, std::uint64_t end) cons
     if (block_device_)
         return offset;
     const off_t data = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
-    if (data < 0)
-        return errno == ENXIO ? end : offset;
-    return std::min(static_cast<std::uint64_t>(data), end);
+    if (data < 0 && errno != ENXIO)
+        return offset;
+    const std::uint64_t found = data < 0 ? end : std::min(static_cast<std::uint64_t>(data), end);
+    return found > offset && is_on_xfs(fd_.get()) ? xfs_next_written(fd_.get(), offset, found) : found;
 }
 
 std::uint64_t ImageFile::next_hole(std::uint64_t offset, std::uint64_t end) const
