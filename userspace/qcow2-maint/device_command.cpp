@@ -15,6 +15,8 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -190,6 +192,9 @@ int attach(const Arguments &args)
         fail("attach '{}': another file has taken the place of '{}'", args.image, path);
     const MaintenanceLock lock(fd.get(), path);
     const qcow2::Header header = judge(args, path, fd.get(), layers);
+    // An edit that was killed may have freed what the device will write to, and its header be not durable.
+    if (!args.read_only && ::fdatasync(fd.get()) < 0)
+        fail_errno(fmt::format("make what was written to '{}' durable", args.image));
     const std::uint64_t sectors = header.size / qcow2::sector_size;
     const dm::Device device = create(args, path, fd.get(), sectors);
     print_attached(args, device, sectors, layers);

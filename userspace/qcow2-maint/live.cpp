@@ -98,6 +98,13 @@ std::string left_suspended(const dm::Device &device, int image_fd, int number)
                        holders.empty() ? "" : ", the image is in use by ", holders);
 }
 
+// Whoever was killed may have written a header and not made it durable. The device writes to what that has freed.
+void settle(int image_fd)
+{
+    // An error is that of the device too, which goes on from what is there.
+    (void)::fdatasync(image_fd);
+}
+
 std::optional<dm::Qcow2Table> table_or_nothing(const std::vector<dm::Target> &table, const std::string &name)
 {
     if (table.empty())
@@ -225,6 +232,7 @@ int Session::resume(dm::UdevWork &udev, const Wait &wait) const noexcept
 {
     if (!may_be_suspended(device_))
         return 0;
+    settle(table_fd_.get());
     try {
         const qcow2::ImageFile file(table_.image, qcow2::Access::read_only_shared,
                                     qcow2::open_image_file(fmt::format("/proc/self/fd/{}", table_fd_.get()), false));
@@ -380,6 +388,7 @@ Resumed complete_and_resume(const dm::Device &device)
     const dm::Info info = device.info();
     if (info.live_table && !info.suspended)
         return Resumed::was_not_suspended;
+    settle(fd.get());
     dm::UdevWork udev;
     // The module knows the file that it has open; another one may have its name by now.
     if (!device.try_resume(udev))
