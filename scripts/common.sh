@@ -8,7 +8,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/liveblk
 die() { echo "${0##*/}: $*" >&2; exit 1; }
 
 # The kernels that every change is built for and tested on.
-tested_versions=(6.1 6.12)
+read -r -a tested_versions < <(sed -n 's/^#define LIVEBLK_TESTED_KERNELS "\(.*\)"$/\1/p' "$repo/kernel/compat/tested.h")
+[ ${#tested_versions[@]} -gt 0 ] || die "kernel/compat/tested.h names no kernels"
 
 # Directory to build modules in for: a release, 6.1, 6.12, debug-6.1 or debug-6.12.
 headers_of() {

@@ -4,12 +4,15 @@
  */
 #include <linux/module.h>
 
+#include "../compat/tested.h"
 #include "blk-copy.h"
 
 static int __init blk_copy_init(void)
 {
-	int err;
+	int err = compat_check_kernel();
 
+	if (err)
+		return err;
 	if (!compat_copy_is_safe())
 		return -EOPNOTSUPP;
 	blk_copy_wq = alloc_workqueue("blk-copy", WQ_UNBOUND, 0);

@@ -5,12 +5,15 @@
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 
+#include "../compat/tested.h"
 #include "blk-interposer.h"
 
 static int __init blki_init(void)
 {
-	int err;
+	int err = compat_check_kernel();
 
+	if (err)
+		return err;
 	/* There spinlocks sleep, and the hook is under some in blk-cgroup. */
 	if (IS_ENABLED(CONFIG_PREEMPT_RT)) {
 		pr_err("not for a PREEMPT_RT kernel\n");

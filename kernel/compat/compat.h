@@ -2,7 +2,7 @@
 /*
  * Kernel differences, force-included before every source file of every module.
  * This directory is the only place that knows kernel versions. Each shim names
- * the range it is for. Tested range: 6.1 (Debian 12) and 6.12 (backports).
+ * the range it is for. tested.h has those that the modules were tested on.
  */
 #ifndef LIVEBLK_COMPAT_H
 #define LIVEBLK_COMPAT_H
@@ -11,12 +11,6 @@
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 #error "liveblk needs Linux 6.1 or newer"
-#endif
-
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0) || \
-	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0) && \
-	 LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0))
-#pragma message("liveblk is tested with Linux 6.1 and 6.12, not with this kernel")
 #endif
 
 #include <linux/blk-mq.h>

@@ -6,6 +6,7 @@
  * may be live. preresume locks the image and reads it anew; postsuspend leaves
  * it clean and lets go of it. The destructor never writes.
  */
+#include "../compat/tested.h"
 #include "dm-qcow2.h"
 
 #include <linux/module.h>
@@ -563,9 +564,11 @@ static struct target_type qcow2_target = {
 
 static int __init qcow2_init(void)
 {
+	int err = compat_check_kernel();
+
 	BUILD_BUG_ON(sizeof(struct qcow2_header) != 112);
 	BUILD_BUG_ON(PAGE_SIZE != QCOW2_BLOCK_SIZE);
-	return dm_register_target(&qcow2_target);
+	return err ?: dm_register_target(&qcow2_target);
 }
 
 static void __exit qcow2_exit(void)

@@ -4,12 +4,15 @@
  */
 #include <linux/module.h>
 
+#include "../compat/tested.h"
 #include "loop-copy.h"
 
 static int __init loop_copy_init(void)
 {
-	int err = loop_copy_file_init();
+	int err = compat_check_kernel();
 
+	if (!err)
+		err = loop_copy_file_init();
 	if (err)
 		return err;
 	err = loop_copy_control_init();

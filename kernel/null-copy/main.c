@@ -4,11 +4,14 @@
  */
 #include <linux/module.h>
 
+#include "../compat/tested.h"
 #include "null-copy.h"
 
 static int __init null_copy_init(void)
 {
-	return null_copy_config_init();
+	int err = compat_check_kernel();
+
+	return err ?: null_copy_config_init();
 }
 
 static void __exit null_copy_exit(void)

@@ -1,12 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# test: the VM has what tests rely on: mounts, RAM disks, file systems, dm targets
+# test: the VM has what tests rely on: mounts, RAM disks, file systems, dm targets; modules refuse kernels not tested on
 # needs: dmsetup mkfs.ext4 mkfs.xfs mkfs.btrfs qemu-img jq
 # timeout: 300
 # debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
 
 lb_step "environment"
 [ "$KVER" = "$(uname -r)" ] || lb_fail "KVER is $KVER"
@@ -32,3 +34,25 @@ for target in flakey delay snapshot era zero log-writes; do
 done
 disk=$(lb_ramdisk 16)
 [ "$(blockdev --getsize64 "$disk")" = $((16 << 20)) ] || lb_fail "$disk has another size"
+
+# This kernel, to modules that were tested on others.
+lb_step "a kernel that the modules were not tested on"
+modprobe dm-mod
+modules=(blk-copy dm-qcow2 loop-copy null-copy blk-interposer)
+for name in "${modules[@]}"; do
+	LC_ALL=C sed 's/6\.1 6\.12/9.1 9.12/' "$LIVEBLK_BUILD/modules/$KVER/$name.ko" >"$lb_state/$name.ko"
+	mark_log
+	must_fail "not supported" insmod "$lb_state/$name.ko"
+	must_be_logged "this kernel is ${KVER//[+.]/.}, and ${name//-/_} was tested on 9\\.1 9\\.12: not loaded without force=1"
+	[ ! -e "/sys/module/${name//-/_}" ] || lb_fail "$name is loaded"
+	mark_log
+	insmod "$lb_state/$name.ko" force=1
+	must_be_logged "this kernel is ${KVER//[+.]/.}, and ${name//-/_} was tested on 9\\.1 9\\.12: loaded by force"
+	[ "$name" = blk-copy ] || rmmod "$name"
+done
+rmmod blk-copy
+for name in "${modules[@]}"; do
+	mark_log
+	insmod "$LIVEBLK_BUILD/modules/$KVER/$name.ko"
+	! log_since_mark | grep -q "was tested on" || lb_fail "$name does not know $KVER"
+done
