@@ -6,6 +6,7 @@
  *   control.c     the control device; pairs that a descriptor owns
  *   pair.c        a pair of disks: making, finding, removing; the exported API
  *   transition.c  attach and detach: freeze, gate, drain, switch, thaw
+ *   trial.c       a first write through a target, before others write
  *   settle.c      waiting for what was submitted before the hook
  *   hook.c        the ftrace callback that redirects bios
  *   io.c          what the two disks do with bios; the gate
@@ -46,6 +47,11 @@
 #undef pr_fmt
 #define pr_fmt(fmt) "blk-interposer: " fmt
 
+/* So many places that were written to by freezing are tried. */
+#define BLKI_FROZEN_BLOCKS	4U
+
+struct blki_trial;
+
 /**
  * struct blki_pair - an original and its two disks
  * @kref: the list holds one, each disk one, each user of a lookup one
@@ -73,13 +79,20 @@
  * @parking: the gate is closed; with zones, or parked bios are still being let
  *	through
  * @settled: what was under way when the hook was set has reached the original
+ * @trial: of the transition that is under way; under @lock
+ * @on_trial: @below counts, while a target is tried and until that has ended
+ * @below: writes of the lower disk that the original has, and one; zero: they are
+ *	refused
+ * @freezer: who freezes file systems now, and before a target is tried
+ * @frozen_at: sectors of the original that @freezer has written to, by PAGE_SECTORS
+ * @nr_frozen_at: how many there were
  * @target: where bios go; NULL: to the original. Changes while the gate is
  *	closed and @inflight is zero.
  * @target_dev: keeps @target open
  * @park_lock: protects @parked and @released, and @parking against those who park
  * @parked: bios that wait for the gate, in their order
  * @released: bios that have waited, with a reference to @inflight; for @forward
- * @wait: for @users and @inflight to become zero
+ * @wait: for @users, @inflight or @below to become zero
  * @copier: hands copies of @lower on
  * @detour: while hooked: nobody copies past the target
  * @watch: mirrors what changes below
@@ -116,6 +129,12 @@ struct blki_pair {
 	struct percpu_ref inflight;
 	bool parking;
 	bool settled;
+	struct blki_trial *trial;
+	bool on_trial;
+	atomic_t below;
+	struct task_struct *freezer;
+	sector_t frozen_at[BLKI_FROZEN_BLOCKS];
+	unsigned int nr_frozen_at;
 	struct block_device *target;
 	struct compat_bdev target_dev;
 	spinlock_t park_lock; /* parked, released, parking */
@@ -242,6 +261,13 @@ int blki_hook_init(void);
 void blki_hook_exit(void);
 int blki_hook_add(struct blki_pair *pair);
 void blki_hook_remove(struct blki_pair *pair);
+
+/* trial.c */
+struct blki_trial *blki_trial_alloc(struct blki_pair *pair,
+				    unsigned long timeout);
+void blki_trial_free(struct blki_trial *trial);
+void blki_trial_note(struct blki_pair *pair, struct bio *bio);
+int blki_trial_run(struct blki_trial *trial, struct block_device *target);
 
 /* settle.c */
 int blki_settle(struct blki_pair *pair, unsigned long timeout);

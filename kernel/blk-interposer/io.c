@@ -143,7 +143,20 @@ static void blki_clone_end_io(struct bio *clone)
 	bio_endio(bio);
 }
 
-static void blki_to_original(struct blki_pair *pair, struct bio *bio)
+/* While a target is tried. Its device has the bio yet, so that the pair is there. */
+static void blki_counted_end_io(struct bio *clone)
+{
+	struct bio *bio = clone->bi_private;
+	struct blki_pair *pair = bio->bi_bdev->bd_disk->private_data;
+
+	if (atomic_dec_and_test(&pair->below))
+		wake_up_all(&pair->wait);
+	blki_clone_end_io(clone);
+}
+
+/* False if there is no memory and the bio must not wait: it has ended then. */
+static bool blki_to_original(struct blki_pair *pair, struct bio *bio,
+			     bio_end_io_t *end_io)
 {
 	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT : GFP_NOIO;
 	struct bio *clone;
@@ -151,13 +164,14 @@ static void blki_to_original(struct blki_pair *pair, struct bio *bio)
 	clone = bio_alloc_clone(pair->original.bdev, bio, gfp, &pair->bs);
 	if (!clone) {
 		bio_wouldblock_error(bio);
-		return;
+		return false;
 	}
 	/* Whoever polls does so at the bio of its own, which has no queue. */
 	clone->bi_opf &= ~REQ_POLLED;
 	clone->bi_private = bio;
-	clone->bi_end_io = blki_clone_end_io;
+	clone->bi_end_io = end_io;
 	submit_bio_noacct(clone);
+	return true;
 }
 
 /* Past the gate: pair.target cannot change. */
@@ -166,7 +180,9 @@ static void blki_forward(struct blki_pair *pair, struct bio *bio)
 	struct block_device *target = READ_ONCE(pair->target);
 
 	if (!target) {
-		blki_to_original(pair, bio);
+		if (unlikely(current == READ_ONCE(pair->freezer)))
+			blki_trial_note(pair, bio);
+		blki_to_original(pair, bio, blki_clone_end_io);
 		return;
 	}
 	/* What the original could do at once, the target may have to wait for. */
@@ -215,9 +231,32 @@ static void blki_upper_submit(struct bio *bio)
 	blki_forward(pair, bio);
 }
 
+static bool blki_writes(struct bio *bio)
+{
+	return bio_sectors(bio) ? op_is_write(bio_op(bio)) :
+				  op_is_zone_mgmt(bio_op(bio));
+}
+
+/* A write is counted, or refused: see trial.c. */
+static void blki_lower_on_trial(struct blki_pair *pair, struct bio *bio)
+{
+	if (!atomic_inc_not_zero(&pair->below)) {
+		bio_io_error(bio);
+		return;
+	}
+	if (!blki_to_original(pair, bio, blki_counted_end_io) &&
+	    atomic_dec_and_test(&pair->below))
+		wake_up_all(&pair->wait);
+}
+
 static void blki_lower_submit(struct bio *bio)
 {
-	blki_to_original(bio->bi_bdev->bd_disk->private_data, bio);
+	struct blki_pair *pair = bio->bi_bdev->bd_disk->private_data;
+
+	if (unlikely(READ_ONCE(pair->on_trial)) && blki_writes(bio))
+		blki_lower_on_trial(pair, bio);
+	else
+		blki_to_original(pair, bio, blki_clone_end_io);
 }
 
 /**
@@ -402,6 +441,7 @@ int blki_io_init_pair(struct blki_pair *pair)
 	bio_list_init(&pair->parked);
 	bio_list_init(&pair->released);
 	init_waitqueue_head(&pair->wait);
+	atomic_set(&pair->below, 1);
 	if (bioset_init(&pair->bs, BLKI_MIN_CLONES, 0, 0))
 		return -ENOMEM;
 	if (mempool_init_slab_pool(&pair->contexts, BLKI_MIN_CONTEXTS,

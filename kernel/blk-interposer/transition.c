@@ -8,6 +8,7 @@
  *	freeze			freeze		bios flow, also those of freezing
  *	close the gate		close the gate	bios are parked
  *	drain			drain		those let through complete
+ *	try the target				nothing but a write of our own
  *	target := device	target := none
  *	open the gate		open the gate	bios flow, also those of thawing
  *	thaw			thaw
@@ -181,6 +182,20 @@ static int blki_freeze(struct blki_pair *pair,
 					 BLK_INTERPOSER_OK, err);
 }
 
+/* While somebody freezes, it is noted where they write. */
+static int blki_freeze_noting(struct blki_pair *pair,
+			      const struct blki_request *request,
+			      struct blki_frozen *frozen,
+			      struct blk_interposer_error *error)
+{
+	int err;
+
+	WRITE_ONCE(pair->freezer, current);
+	err = blki_freeze(pair, request, frozen, error);
+	WRITE_ONCE(pair->freezer, NULL);
+	return err;
+}
+
 static int blki_drain(struct blki_pair *pair, unsigned long end)
 {
 	long left = max_t(long, end - jiffies, 1);
@@ -191,6 +206,20 @@ static int blki_drain(struct blki_pair *pair, unsigned long end)
 	if (left < 0)
 		return -EINTR;
 	return left ? 0 : -ETIMEDOUT;
+}
+
+/* What has been abandoned belongs to the target. */
+static int blki_try(struct blki_pair *pair, struct block_device *target,
+		    struct blk_interposer_error *error)
+{
+	int err = blki_trial_run(pair->trial, target);
+
+	if (!err)
+		return 0;
+	pair->trial = NULL;
+	return blki_fail(error, BLK_INTERPOSER_STEP_TRIAL,
+			 err == -ETIMEDOUT ? BLK_INTERPOSER_STUCK :
+					     BLK_INTERPOSER_OK, err);
 }
 
 /* The gate is closed in here: the time that I/O waits for us. */
@@ -215,11 +244,19 @@ static int blki_switch(struct blki_pair *pair, struct block_device *target,
 			blki_fail(error, BLK_INTERPOSER_STEP_QUEUE,
 				  BLK_INTERPOSER_OK, err);
 	}
+	if (!err && target)
+		err = blki_try(pair, target, error);
 	if (!err)
 		WRITE_ONCE(pair->target, target);
 	blki_gate_open(pair);
 	*parked_ns = ktime_get_ns() - start;
 	return err;
+}
+
+/* What is in flight may complete if others go on; what is tried has had its time. */
+static bool blki_may_be_repeated(const struct blk_interposer_error *error, int err)
+{
+	return err == -ETIMEDOUT && error->step != BLK_INTERPOSER_STEP_TRIAL;
 }
 
 /* The gate is closed for a short time, and if that is not enough for longer ones. */
@@ -234,7 +271,8 @@ static int blki_switch_soon(struct blki_pair *pair, struct block_device *target,
 	do {
 		err = blki_switch(pair, target, blki_turn(&turns), &ns, error);
 		*parked_ns += ns;
-	} while (err == -ETIMEDOUT && !(err = blki_turn_over(&turns)));
+	} while (blki_may_be_repeated(error, err) &&
+		 !(err = blki_turn_over(&turns)));
 	if (!err)
 		blki_fail(error, BLK_INTERPOSER_STEP_NONE, BLK_INTERPOSER_OK, 0);
 	return err;
@@ -250,10 +288,11 @@ static bool blki_goes_on(struct block_device *target, int err)
 	return !target && err != -EBUSY && err != -EINTR;
 }
 
-static int blki_transit(struct blki_pair *pair, struct block_device *target,
-			const struct blki_request *request,
-			struct blki_times *times,
-			struct blk_interposer_error *error)
+static int blki_transit_tried(struct blki_pair *pair,
+			      struct block_device *target,
+			      const struct blki_request *request,
+			      struct blki_times *times,
+			      struct blk_interposer_error *error)
 {
 	bool freeze = !(request->flags & BLK_INTERPOSER_NO_FREEZE);
 	unsigned int noio = memalloc_noio_save();
@@ -264,7 +303,7 @@ static int blki_transit(struct blki_pair *pair, struct block_device *target,
 	blki_gate_prepare(pair);
 	start = ktime_get_ns();
 	if (freeze)
-		err = blki_freeze(pair, request, &frozen, error);
+		err = blki_freeze_noting(pair, request, &frozen, error);
 	if (err && blki_goes_on(target, err)) {
 		pr_warn("%pg: not frozen (error %d), detached all the same\n",
 			pair->original.bdev, err);
@@ -279,6 +318,23 @@ static int blki_transit(struct blki_pair *pair, struct block_device *target,
 	times->frozen_ns = freeze ? ktime_get_ns() - start : 0;
 	blki_gate_done(pair);
 	memalloc_noio_restore(noio);
+	return err;
+}
+
+static int blki_transit(struct blki_pair *pair, struct block_device *target,
+			const struct blki_request *request,
+			struct blki_times *times,
+			struct blk_interposer_error *error)
+{
+	int err;
+
+	pair->trial = target ? blki_trial_alloc(pair, request->timeout) : NULL;
+	if (target && !pair->trial)
+		return blki_fail(error, BLK_INTERPOSER_STEP_TRIAL,
+				 BLK_INTERPOSER_OK, -ENOMEM);
+	err = blki_transit_tried(pair, target, request, times, error);
+	blki_trial_free(pair->trial);
+	pair->trial = NULL;
 	return err;
 }
 
@@ -368,6 +424,14 @@ static int blki_await_earlier(struct blki_pair *pair, unsigned long timeout,
 	return err;
 }
 
+/* An abandoned trial has the target in use yet, and is one of the users. */
+static void blki_close_target(struct blki_pair *pair)
+{
+	lockdep_assert_held(&pair->lock);
+	if (pair->target_dev.bdev)
+		compat_bdev_close(&pair->target_dev);
+}
+
 static bool blki_left(struct blki_pair *pair)
 {
 	return percpu_ref_is_zero(&pair->users);
@@ -384,6 +448,7 @@ void blki_leave_work(struct work_struct *work)
 	wait_event(pair->wait, blki_left(pair));
 	synchronize_rcu();
 	mutex_lock(&pair->lock);
+	blki_close_target(pair);
 	pair->leaving = false;
 	mutex_unlock(&pair->lock);
 	blki_put(pair);
@@ -392,16 +457,19 @@ void blki_leave_work(struct work_struct *work)
 /*
  * No longer redirects, and waits for what was: until the original has completed
  * it. If that takes too long a worker goes on waiting. The target has nothing of
- * it, as the gate was closed and drained, or it was never reached.
+ * it, as the gate was closed and drained, or it was never reached, but perhaps an
+ * abandoned trial.
  */
 static void blki_unhook(struct blki_pair *pair, unsigned long timeout)
 {
 	lockdep_assert_held(&pair->lock);
 	blki_hook_remove(pair);
 	blk_copy_detour_end(&pair->detour);
-	compat_bdev_close(&pair->target_dev);
+	if (!READ_ONCE(pair->on_trial))
+		blki_close_target(pair);
 	if (wait_event_killable_timeout(pair->wait, blki_left(pair),
 					timeout) > 0) {
+		blki_close_target(pair);
 		synchronize_rcu();
 		return;
 	}

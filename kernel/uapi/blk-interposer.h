@@ -29,6 +29,7 @@ enum blk_interposer_step {
 	BLK_INTERPOSER_STEP_FREEZE = 5,		/* freezing file systems */
 	BLK_INTERPOSER_STEP_DRAIN = 6,		/* redirected bios in flight */
 	BLK_INTERPOSER_STEP_QUEUE = 7,		/* I/O in flight in the original */
+	BLK_INTERPOSER_STEP_TRIAL = 8,		/* a first write through the target */
 };
 
 /* Why. With NONE the error number says it all. */
@@ -53,6 +54,7 @@ enum blk_interposer_reason {
 	BLK_INTERPOSER_BUSY = 17,		/* somebody has the lower disk open */
 	BLK_INTERPOSER_HIDDEN = 18,		/* it is a hidden disk */
 	BLK_INTERPOSER_LEAVING = 19,		/* it has not completed what was redirected */
+	BLK_INTERPOSER_STUCK = 20,		/* the target does not complete a write */
 };
 
 struct blk_interposer_error {
