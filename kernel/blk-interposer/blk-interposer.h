@@ -6,6 +6,7 @@
  *   control.c     the control device; pairs that a descriptor owns
  *   pair.c        a pair of disks: making, finding, removing; the exported API
  *   transition.c  attach and detach: freeze, gate, drain, switch, thaw
+ *   proof.c       a read of our own that the hook has to see
  *   trial.c       a first write through a target, before others write
  *   settle.c      waiting for what was submitted before the hook
  *   hook.c        the ftrace callback that redirects bios
@@ -261,6 +262,10 @@ int blki_hook_init(void);
 void blki_hook_exit(void);
 int blki_hook_add(struct blki_pair *pair);
 void blki_hook_remove(struct blki_pair *pair);
+
+/* proof.c */
+void blki_proof_arrived(struct blki_context *ctx);
+int blki_prove(struct blki_pair *pair);
 
 /* trial.c */
 struct blki_trial *blki_trial_alloc(struct blki_pair *pair,

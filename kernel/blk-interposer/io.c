@@ -174,15 +174,22 @@ static bool blki_to_original(struct blki_pair *pair, struct bio *bio,
 	return true;
 }
 
+/* Before an attach is done, and after a detach: nothing that has to be fast. */
+static void blki_forward_untargeted(struct blki_pair *pair, struct bio *bio)
+{
+	blki_proof_arrived(bio->bi_private);
+	if (current == READ_ONCE(pair->freezer))
+		blki_trial_note(pair, bio);
+	blki_to_original(pair, bio, blki_clone_end_io);
+}
+
 /* Past the gate: pair.target cannot change. */
 static void blki_forward(struct blki_pair *pair, struct bio *bio)
 {
 	struct block_device *target = READ_ONCE(pair->target);
 
 	if (!target) {
-		if (unlikely(current == READ_ONCE(pair->freezer)))
-			blki_trial_note(pair, bio);
-		blki_to_original(pair, bio, blki_clone_end_io);
+		blki_forward_untargeted(pair, bio);
 		return;
 	}
 	/* What the original could do at once, the target may have to wait for. */

@@ -408,6 +408,22 @@ static int blki_open_target(struct blki_pair *pair, struct block_device *target)
 	return -ENODEV;
 }
 
+/* That the hook is registered is one thing; that it is called another. */
+static int blki_check_hook(struct blki_pair *pair,
+			   struct blk_interposer_error *error)
+{
+	int err = blki_prove(pair);
+
+	if (!err)
+		return 0;
+	if (err == -EOPNOTSUPP)
+		pr_err("%pg: the hook at submit_bio_noacct() does not see what is sent there\n",
+		       pair->original.bdev);
+	return blki_fail(error, BLK_INTERPOSER_STEP_HOOK,
+			 err == -EOPNOTSUPP ? BLK_INTERPOSER_UNSEEN :
+						   BLK_INTERPOSER_OK, err);
+}
+
 /* Wait for what the hook has not seen. */
 static int blki_await_earlier(struct blki_pair *pair, unsigned long timeout,
 			      struct blk_interposer_error *error)
@@ -517,7 +533,9 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 				 BLK_INTERPOSER_OK, err);
 	}
 	blk_copy_detour(&pair->detour, pair->original.bdev->bd_disk);
-	err = blki_await_earlier(pair, request->timeout, error);
+	err = blki_check_hook(pair, error);
+	if (!err)
+		err = blki_await_earlier(pair, request->timeout, error);
 	if (!err)
 		err = blki_transit(pair, target, request, times, error);
 	if (err) {

@@ -55,6 +55,7 @@ enum blk_interposer_reason {
 	BLK_INTERPOSER_HIDDEN = 18,		/* it is a hidden disk */
 	BLK_INTERPOSER_LEAVING = 19,		/* it has not completed what was redirected */
 	BLK_INTERPOSER_STUCK = 20,		/* the target does not complete a write */
+	BLK_INTERPOSER_UNSEEN = 21,		/* the hook does not see its I/O */
 };
 
 struct blk_interposer_error {
