@@ -13,6 +13,7 @@
  */
 #include <linux/ftrace.h>
 #include <linux/hashtable.h>
+#include <linux/module.h>
 #include <linux/rcupdate.h>
 
 #include "blk-interposer.h"
@@ -20,6 +21,7 @@
 static DEFINE_HASHTABLE(blki_hash, 6);
 static DEFINE_MUTEX(blki_hook_lock);
 static unsigned int blki_hooked;
+static bool blki_stuck;
 
 static struct hlist_head *blki_bucket(struct gendisk *disk)
 {
@@ -232,6 +234,8 @@ static int blki_register(void)
 	int err;
 
 	lockdep_assert_held(&blki_hook_lock);
+	if (blki_stuck)
+		return 0;
 	err = register_ftrace_function(&blki_ops);
 	if (err)
 		pr_err("ftrace refuses the hook: error %d%s\n", err,
@@ -239,11 +243,22 @@ static int blki_register(void)
 	return err;
 }
 
+/*
+ * ftrace would go on calling what is no more: then this module has to stay, with
+ * the hook, which is not registered again. Nothing is redirected by it.
+ */
 static void blki_unregister(void)
 {
+	int err;
+
 	lockdep_assert_held(&blki_hook_lock);
-	if (unregister_ftrace_function(&blki_ops))
-		pr_err("ftrace does not let go of the hook\n");
+	err = unregister_ftrace_function(&blki_ops);
+	if (!err)
+		return;
+	__module_get(THIS_MODULE);
+	blki_stuck = true;
+	pr_err("ftrace does not let go of the hook: error %d; this module cannot be unloaded any more\n",
+	       err);
 }
 
 /**
@@ -310,7 +325,7 @@ void blki_hook_remove(struct blki_pair *pair)
 	lockdep_assert_held(&pair->lock);
 	mutex_lock(&blki_hook_lock);
 	hlist_del_rcu(&pair->hash);
-	if (!--blki_hooked)
+	if (!--blki_hooked && !blki_stuck)
 		blki_unregister();
 	mutex_unlock(&blki_hook_lock);
 	/* A callback that has found the pair still takes a reference or fails. */
