@@ -30,6 +30,7 @@
 #define BLK_INTERPOSER_H
 
 #include <linux/bio.h>
+#include <linux/bitmap.h>
 #include <linux/blkdev.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -50,6 +51,10 @@
 
 /* So many places that were written to by freezing are tried. */
 #define BLKI_FROZEN_BLOCKS	4U
+
+/* Zones share counters of what is to be kept in order. */
+#define BLKI_ALL_ZONES	63
+#define BLKI_SLOTS	(BLKI_ALL_ZONES + 1)
 
 struct blki_trial;
 
@@ -77,8 +82,8 @@ struct blki_trial;
  * @contexts: struct blki_context
  * @users: redirected bios, from the hook to their completion
  * @inflight: those that the gate has let through, to their completion
- * @parking: the gate is closed; with zones, or parked bios are still being let
- *	through
+ * @parking: whoever comes to the gate has to take @park_lock: it is closed, or
+ *	something in @unsent may have to be followed
  * @settled: what was under way when the hook was set has reached the original
  * @trial: of the transition that is under way; under @lock
  * @on_trial: @below counts, while a target is tried and until that has ended
@@ -90,9 +95,13 @@ struct blki_trial;
  * @target: where bios go; NULL: to the original. Changes while the gate is
  *	closed and @inflight is zero.
  * @target_dev: keeps @target open
- * @park_lock: protects @parked and @released, and @parking against those who park
+ * @park_lock: protects the five below, and changes of @parking
+ * @closed: the gate is closed; else @inflight is live
  * @parked: bios that wait for the gate, in their order
  * @released: bios that have waited, with a reference to @inflight; for @forward
+ * @unsent: with zones, how many writes in @released or in the hands of @forward
+ *	there are, by zone; the last is for those that are for all zones
+ * @unsent_slots: which of them are not zero
  * @wait: for @users, @inflight or @below to become zero
  * @copier: hands copies of @lower on
  * @detour: while hooked: nobody copies past the target
@@ -138,9 +147,12 @@ struct blki_pair {
 	unsigned int nr_frozen_at;
 	struct block_device *target;
 	struct compat_bdev target_dev;
-	spinlock_t park_lock; /* parked, released, parking */
+	spinlock_t park_lock; /* closed, parked, released, unsent, parking */
+	bool closed;
 	struct bio_list parked;
 	struct bio_list released;
+	unsigned int unsent[BLKI_SLOTS];
+	DECLARE_BITMAP(unsent_slots, BLKI_SLOTS);
 	wait_queue_head_t wait;
 	struct blk_copy_provider *copier;
 	struct blk_copy_detour detour;

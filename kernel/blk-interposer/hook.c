@@ -324,7 +324,7 @@ void blki_hook_remove(struct blki_pair *pair)
 {
 	lockdep_assert_held(&pair->lock);
 	mutex_lock(&blki_hook_lock);
-	hlist_del_rcu(&pair->hash);
+	hlist_del_init_rcu(&pair->hash);
 	if (!--blki_hooked && !blki_stuck)
 		blki_unregister();
 	mutex_unlock(&blki_hook_lock);

@@ -202,24 +202,89 @@ static void blki_forward(struct blki_pair *pair, struct bio *bio)
 	submit_bio_noacct(bio);
 }
 
-static bool blki_park(struct blki_pair *pair, struct bio *bio)
+static bool blki_writes(struct bio *bio)
 {
-	bool parked = false;
+	return bio_sectors(bio) ? op_is_write(bio_op(bio)) :
+				  op_is_zone_mgmt(bio_op(bio));
+}
 
-	if (bio->bi_opf & REQ_NOWAIT) {
-		atomic64_inc(&pair->nr_again);
-		bio_wouldblock_error(bio);
-		return true;
-	}
-	spin_lock(&pair->park_lock);
-	if (pair->parking) {
+/* Which of pair.unsent counts a bio, or -1: only in a zone the order matters. */
+static int blki_slot(struct blki_pair *pair, struct bio *bio)
+{
+	struct block_device *original = pair->original.bdev;
+	sector_t sector = bio->bi_iter.bi_sector;
+
+	if (!bdev_is_zoned(original) || !blki_writes(bio))
+		return -1;
+	if (bio_op(bio) == REQ_OP_ZONE_RESET_ALL)
+		return BLKI_ALL_ZONES;
+	sector += get_start_sect(original);
+	return (sector >> ilog2(bdev_zone_sectors(original))) % BLKI_ALL_ZONES;
+}
+
+/* Whether something that it must not overtake has waited and is not sent yet. */
+static bool blki_has_to_follow(struct blki_pair *pair, int slot)
+{
+	lockdep_assert_held(&pair->park_lock);
+	if (slot < 0)
+		return false;
+	if (slot == BLKI_ALL_ZONES)
+		return !bitmap_empty(pair->unsent_slots, BLKI_SLOTS);
+	return pair->unsent[slot] || pair->unsent[BLKI_ALL_ZONES];
+}
+
+static void blki_count_unsent(struct blki_pair *pair, int slot, int change)
+{
+	lockdep_assert_held(&pair->park_lock);
+	if (slot < 0)
+		return;
+	pair->unsent[slot] += change;
+	if (pair->unsent[slot])
+		__set_bit(slot, pair->unsent_slots);
+	else
+		__clear_bit(slot, pair->unsent_slots);
+}
+
+/* With a reference, so that the next drain waits for it. The gate is open. */
+static void blki_release_bio(struct blki_pair *pair, struct bio *bio)
+{
+	struct blki_context *ctx = bio->bi_private;
+
+	lockdep_assert_held(&pair->park_lock);
+	percpu_ref_get(&pair->inflight);
+	ctx->inflight = true;
+	blki_count_unsent(pair, blki_slot(pair, bio), 1);
+	bio_list_add(&pair->released, bio);
+}
+
+static void blki_hold(struct blki_pair *pair, struct bio *bio)
+{
+	lockdep_assert_held(&pair->park_lock);
+	if (pair->closed)
 		bio_list_add(&pair->parked, bio);
-		parked = true;
-	}
+	else
+		blki_release_bio(pair, bio);
+}
+
+/* False if it waits, or has been told to try again. Else with a reference. */
+static bool blki_let_through(struct blki_pair *pair, struct bio *bio)
+{
+	bool nowait = bio->bi_opf & REQ_NOWAIT, through;
+
+	spin_lock(&pair->park_lock);
+	through = !pair->closed &&
+		  !blki_has_to_follow(pair, blki_slot(pair, bio));
+	if (through)
+		percpu_ref_get(&pair->inflight);
+	else if (!nowait)
+		blki_hold(pair, bio);
 	spin_unlock(&pair->park_lock);
-	if (parked)
-		atomic64_inc(&pair->nr_parked);
-	return parked;
+	if (through)
+		return true;
+	atomic64_inc(nowait ? &pair->nr_again : &pair->nr_parked);
+	if (nowait)
+		bio_wouldblock_error(bio);
+	return false;
 }
 
 static void blki_upper_submit(struct bio *bio)
@@ -227,21 +292,12 @@ static void blki_upper_submit(struct bio *bio)
 	struct blki_pair *pair = bio->bi_bdev->bd_disk->private_data;
 	struct blki_context *ctx = blki_context_of(pair, bio);
 
-	/* Fails to park when the gate has just been opened. */
-	while (READ_ONCE(pair->parking) ||
-	       !percpu_ref_tryget_live(&pair->inflight)) {
-		if (blki_park(pair, bio))
-			return;
-		cpu_relax();
-	}
+	if ((READ_ONCE(pair->parking) ||
+	     !percpu_ref_tryget_live(&pair->inflight)) &&
+	    !blki_let_through(pair, bio))
+		return;
 	ctx->inflight = true;
 	blki_forward(pair, bio);
-}
-
-static bool blki_writes(struct bio *bio)
-{
-	return bio_sectors(bio) ? op_is_write(bio_op(bio)) :
-				  op_is_zone_mgmt(bio_op(bio));
 }
 
 /* A write is counted, or refused: see trial.c. */
@@ -293,53 +349,48 @@ void blki_gate_done(struct blki_pair *pair)
  * blki_gate_close() - Hold back what comes to the upper disk.
  * @pair: with its gate prepared; the lock is held
  *
- * What is past the gate goes on; wait until pair.inflight is zero.
+ * What is past the gate goes on, and so does what was released at it and is not
+ * sent yet; wait until pair.inflight is zero.
  */
 void blki_gate_close(struct blki_pair *pair)
 {
 	lockdep_assert_held(&pair->lock);
-	/* With zones it is not open before all that was parked has gone on. */
-	if (bdev_is_zoned(pair->original.bdev))
-		flush_work(&pair->forward);
 	spin_lock(&pair->park_lock);
-	pair->parking = true;
+	pair->closed = true;
+	WRITE_ONCE(pair->parking, true);
 	spin_unlock(&pair->park_lock);
 	percpu_ref_kill(&pair->inflight);
 }
 
-/*
- * Releases what is parked, with a reference for each, so that the next drain
- * waits for it. The gate is open then; with zones, whose writes have to stay in
- * order, only once there is nothing.
- */
+/* What comes now has to look for what it follows as long as there is any. */
 static void blki_unpark(struct blki_pair *pair)
 {
 	struct bio *bio;
 
 	lockdep_assert_held(&pair->park_lock);
-	if (bio_list_empty(&pair->parked) ||
-	    !bdev_is_zoned(pair->original.bdev))
-		WRITE_ONCE(pair->parking, false);
-	bio_list_for_each(bio, &pair->parked) {
-		struct blki_context *ctx = bio->bi_private;
-
-		percpu_ref_get(&pair->inflight);
-		ctx->inflight = true;
-	}
-	bio_list_merge(&pair->released, &pair->parked);
-	bio_list_init(&pair->parked);
+	pair->closed = false;
+	while ((bio = bio_list_pop(&pair->parked)))
+		blki_release_bio(pair, bio);
+	WRITE_ONCE(pair->parking,
+		   !bitmap_empty(pair->unsent_slots, BLKI_SLOTS));
 }
 
-static bool blki_take_released(struct blki_pair *pair, struct bio_list *bios)
+/* The next one; what SLOT counts has been sent. */
+static struct bio *blki_next_released(struct blki_pair *pair, int *slot)
 {
+	struct bio *bio;
+
 	spin_lock(&pair->park_lock);
-	if (bio_list_empty(&pair->released) && pair->parking &&
-	    bdev_is_zoned(pair->original.bdev))
-		blki_unpark(pair);
-	*bios = pair->released;
-	bio_list_init(&pair->released);
+	blki_count_unsent(pair, *slot, -1);
+	bio = bio_list_pop(&pair->released);
+	if (bio)
+		*slot = blki_slot(pair, bio);
+	else if (!pair->closed)
+		WRITE_ONCE(pair->parking, false);
 	spin_unlock(&pair->park_lock);
-	return !bio_list_empty(bios);
+	if (!bio)
+		wake_up_all(&pair->wait);
+	return bio;
 }
 
 /**
@@ -353,14 +404,13 @@ static bool blki_take_released(struct blki_pair *pair, struct bio_list *bios)
 void blki_forward_work(struct work_struct *work)
 {
 	struct blki_pair *pair = container_of(work, struct blki_pair, forward);
-	struct bio_list bios;
 	struct blk_plug plug;
 	struct bio *bio;
+	int slot = -1;
 
 	blk_start_plug(&plug);
-	while (blki_take_released(pair, &bios))
-		while ((bio = bio_list_pop(&bios)))
-			blki_forward(pair, bio);
+	while ((bio = blki_next_released(pair, &slot)))
+		blki_forward(pair, bio);
 	blk_finish_plug(&plug);
 	blki_put(pair);
 }
@@ -369,9 +419,8 @@ void blki_forward_work(struct work_struct *work)
  * blki_gate_open() - Let parked bios through, and all others.
  * @pair: with its gate closed; the lock is held
  *
- * With zones, bios that come meanwhile queue up behind, so that writes stay in
- * order. Under a load that never pauses that may go on for long, and the next
- * blki_gate_close() waits for its end.
+ * Writes to a zone that has some among what was parked queue up behind, so that
+ * they stay in order, until these have been sent. All others go on at once.
  */
 void blki_gate_open(struct blki_pair *pair)
 {

@@ -453,6 +453,21 @@ static bool blki_left(struct blki_pair *pair)
 	return percpu_ref_is_zero(&pair->users);
 }
 
+/* What comes from now on is not redirected, and may overtake what is not sent yet. */
+static bool blki_all_sent(struct blki_pair *pair)
+{
+	return !READ_ONCE(pair->parking);
+}
+
+static void blki_stop_redirecting(struct blki_pair *pair)
+{
+	lockdep_assert_held(&pair->lock);
+	if (hlist_unhashed(&pair->hash))
+		return;
+	blki_hook_remove(pair);
+	blk_copy_detour_end(&pair->detour);
+}
+
 /**
  * blki_leave_work() - Wait for what was redirected.
  * @work: that of a pair which is leaving
@@ -461,6 +476,10 @@ void blki_leave_work(struct work_struct *work)
 {
 	struct blki_pair *pair = container_of(work, struct blki_pair, leave);
 
+	wait_event(pair->wait, blki_all_sent(pair));
+	mutex_lock(&pair->lock);
+	blki_stop_redirecting(pair);
+	mutex_unlock(&pair->lock);
 	wait_event(pair->wait, blki_left(pair));
 	synchronize_rcu();
 	mutex_lock(&pair->lock);
@@ -471,18 +490,19 @@ void blki_leave_work(struct work_struct *work)
 }
 
 /*
- * No longer redirects, and waits for what was: until the original has completed
- * it. If that takes too long a worker goes on waiting. The target has nothing of
+ * No longer redirects, once what was parked has been sent on, which matters with
+ * zones, and waits for what was redirected: until the original has completed it. If that takes too long a worker goes on waiting. The target has nothing of
  * it, as the gate was closed and drained, or it was never reached, but perhaps an
  * abandoned trial.
  */
 static void blki_unhook(struct blki_pair *pair, unsigned long timeout)
 {
 	lockdep_assert_held(&pair->lock);
-	blki_hook_remove(pair);
-	blk_copy_detour_end(&pair->detour);
 	if (!READ_ONCE(pair->on_trial))
 		blki_close_target(pair);
+	if (wait_event_killable_timeout(pair->wait, blki_all_sent(pair),
+					timeout) > 0)
+		blki_stop_redirecting(pair);
 	if (wait_event_killable_timeout(pair->wait, blki_left(pair),
 					timeout) > 0) {
 		blki_close_target(pair);
