@@ -71,6 +71,7 @@ struct blki_trial;
  * @lock: one transition at a time; protects @removed, @leaving and @target_dev
  * @removed: the disks are gone or going
  * @leaving: not hooked, but @leave still waits for what was redirected
+ * @claimed: the original, from before it is opened
  * @original: open for as long as the pair lives
  * @holder: who had claimed the original when the pair was made
  * @upper: hidden; what redirected bios are sent to
@@ -127,6 +128,7 @@ struct blki_pair {
 	struct mutex lock; /* a transition, creation, removal */
 	bool removed;
 	bool leaving;
+	struct block_device *claimed;
 	struct compat_bdev original;
 	void *holder;
 	struct gendisk *upper;

@@ -2,9 +2,11 @@
 /*
  * A pair of disks: making, finding, removing; the exported API.
  *
- * Locks: pair.lock, then blki_pairs_lock for the list. A pair that is on the
- * list holds a reference to the module, so that it cannot be unloaded; one that
- * is off the list, but has its lower disk open somewhere, is waited for.
+ * Locks: pair.lock, then blki_pairs_lock for the lists. The latter is held for no
+ * longer than it takes to go through them: to open a disk or to add one may take
+ * as long as that disk does not answer. A pair that is on the list holds a reference
+ * to the module, so that it cannot be unloaded; one that is off the list, but has
+ * its lower disk open somewhere, is waited for.
  */
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -17,6 +19,8 @@
 
 static DEFINE_MUTEX(blki_pairs_lock);
 static LIST_HEAD(blki_pairs);
+/* Not found by anybody yet, but in the way of another pair for the same disk. */
+static LIST_HEAD(blki_making);
 static u32 blki_last_id;
 static atomic_t blki_alive = ATOMIC_INIT(0);
 
@@ -42,7 +46,8 @@ static void blki_release(struct kref *kref)
 
 	blki_io_exit_pair(pair);
 	free_percpu(pair->redirected);
-	compat_bdev_close(&pair->original);
+	if (pair->original.bdev)
+		compat_bdev_close(&pair->original);
 	kfree(pair);
 	if (atomic_dec_and_test(&blki_alive))
 		wake_up_var(&blki_alive);
@@ -71,13 +76,12 @@ struct blki_pair *blki_get(u32 id, bool next)
 	struct blki_pair *pair, *found = NULL;
 
 	mutex_lock(&blki_pairs_lock);
-	list_for_each_entry(pair, &blki_pairs, node) {
-		if (next ? pair->id > id : pair->id == id) {
+	list_for_each_entry(pair, &blki_pairs, node)
+		if (next ? pair->id > id && (!found || pair->id < found->id) :
+			   pair->id == id)
 			found = pair;
-			kref_get(&found->kref);
-			break;
-		}
-	}
+	if (found)
+		kref_get(&found->kref);
 	mutex_unlock(&blki_pairs_lock);
 	return found;
 }
@@ -107,9 +111,6 @@ static bool blki_overlaps(struct block_device *a, struct block_device *b)
 
 static enum blk_interposer_reason blki_check_original(struct block_device *bdev)
 {
-	struct blki_pair *pair;
-
-	lockdep_assert_held(&blki_pairs_lock);
 	if (blki_is_own_disk(bdev->bd_disk))
 		return BLK_INTERPOSER_OWN_DISK;
 	if (bdev->bd_disk->flags & GENHD_FL_HIDDEN)
@@ -120,10 +121,40 @@ static enum blk_interposer_reason blki_check_original(struct block_device *bdev)
 		return BLK_INTERPOSER_INTEGRITY;
 	if (compat_bdev_encrypts(bdev))
 		return BLK_INTERPOSER_ENCRYPTION;
-	list_for_each_entry(pair, &blki_pairs, node)
-		if (blki_overlaps(pair->original.bdev, bdev))
-			return BLK_INTERPOSER_EXISTS;
 	return BLK_INTERPOSER_OK;
+}
+
+/* Nobody else can make one for the same disk from here on. */
+static enum blk_interposer_reason blki_begin_making(struct blki_pair *pair,
+						    struct block_device *original)
+{
+	enum blk_interposer_reason reason = BLK_INTERPOSER_OK;
+	struct blki_pair *other;
+
+	mutex_lock(&blki_pairs_lock);
+	list_for_each_entry(other, &blki_pairs, node)
+		if (blki_overlaps(other->claimed, original))
+			reason = BLK_INTERPOSER_EXISTS;
+	list_for_each_entry(other, &blki_making, node)
+		if (blki_overlaps(other->claimed, original))
+			reason = BLK_INTERPOSER_EXISTS;
+	if (!reason) {
+		pair->claimed = original;
+		pair->id = ++blki_last_id;
+		list_add_tail(&pair->node, &blki_making);
+	}
+	mutex_unlock(&blki_pairs_lock);
+	return reason;
+}
+
+static void blki_end_making(struct blki_pair *pair, int err)
+{
+	mutex_lock(&blki_pairs_lock);
+	if (err)
+		list_del(&pair->node);
+	else
+		list_move_tail(&pair->node, &blki_pairs);
+	mutex_unlock(&blki_pairs_lock);
 }
 
 static int blki_create_errno(enum blk_interposer_reason reason)
@@ -315,10 +346,9 @@ void blki_reap_soon(struct blki_pair *pair)
 static struct blki_pair *blki_alloc(struct block_device *original)
 {
 	struct blki_pair *pair = kzalloc(sizeof(*pair), GFP_KERNEL);
-	int err = -ENOMEM;
 
 	if (!pair)
-		return ERR_PTR(-ENOMEM);
+		return NULL;
 	kref_init(&pair->kref);
 	mutex_init(&pair->lock);
 	INIT_LIST_HEAD(&pair->owned);
@@ -330,28 +360,26 @@ static struct blki_pair *blki_alloc(struct block_device *original)
 	pair->redirected = alloc_percpu(u64);
 	if (!pair->redirected)
 		goto no_counter;
-	err = blki_io_init_pair(pair);
-	if (err)
+	if (blki_io_init_pair(pair))
 		goto no_io;
-	err = compat_bdev_open(&pair->original, original->bd_dev);
-	if (err)
-		goto no_original;
-	/* Its number may have been given to another one. */
-	err = -ENODEV;
-	if (pair->original.bdev != original)
-		goto other_original;
 	atomic_inc(&blki_alive);
 	return pair;
 
-other_original:
-	compat_bdev_close(&pair->original);
-no_original:
-	blki_io_exit_pair(pair);
 no_io:
 	free_percpu(pair->redirected);
 no_counter:
 	kfree(pair);
-	return ERR_PTR(err);
+	return NULL;
+}
+
+static int blki_open_original(struct blki_pair *pair)
+{
+	int err = compat_bdev_open(&pair->original, pair->claimed->bd_dev);
+
+	if (err)
+		return err;
+	/* Its number may have been given to another one. */
+	return pair->original.bdev == pair->claimed ? 0 : -ENODEV;
 }
 
 /**
@@ -364,41 +392,35 @@ no_counter:
 struct blki_pair *blki_create(struct block_device *original,
 			      struct blk_interposer_error *error)
 {
+	struct blki_pair *pair = blki_alloc(original);
 	enum blk_interposer_reason reason;
-	struct blki_pair *pair;
 	int err;
 
-	mutex_lock(&blki_pairs_lock);
+	if (!pair)
+		return ERR_PTR(blki_fail(error, BLK_INTERPOSER_STEP_DISKS,
+					 BLK_INTERPOSER_OK, -ENOMEM));
 	reason = blki_check_original(original);
+	if (!reason)
+		reason = blki_begin_making(pair, original);
 	if (reason) {
-		err = blki_fail(error, BLK_INTERPOSER_STEP_CHECK, reason,
-				blki_create_errno(reason));
-		goto unlock;
-	}
-	pair = blki_alloc(original);
-	if (IS_ERR(pair)) {
-		err = blki_fail(error, BLK_INTERPOSER_STEP_DISKS,
-				BLK_INTERPOSER_OK, PTR_ERR(pair));
-		goto unlock;
-	}
-	pair->id = ++blki_last_id;
-	err = blki_make_disks(pair);
-	if (err) {
-		blki_fail(error, BLK_INTERPOSER_STEP_DISKS, BLK_INTERPOSER_OK,
-			  err);
 		blki_put(pair);
-		goto unlock;
+		return ERR_PTR(blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
+					 reason, blki_create_errno(reason)));
 	}
-	__module_get(THIS_MODULE);
-	kref_get(&pair->kref);
-	list_add_tail(&pair->node, &blki_pairs);
-	queue_delayed_work(system_power_efficient_wq, &pair->watch, HZ);
-	mutex_unlock(&blki_pairs_lock);
-	return pair;
-
-unlock:
-	mutex_unlock(&blki_pairs_lock);
-	return ERR_PTR(err);
+	err = blki_open_original(pair);
+	if (!err)
+		err = blki_make_disks(pair);
+	if (!err) {
+		__module_get(THIS_MODULE);
+		kref_get(&pair->kref);
+		queue_delayed_work(system_power_efficient_wq, &pair->watch, HZ);
+	}
+	blki_end_making(pair, err);
+	if (!err)
+		return pair;
+	blki_put(pair);
+	return ERR_PTR(blki_fail(error, BLK_INTERPOSER_STEP_DISKS,
+				 BLK_INTERPOSER_OK, err));
 }
 
 /**

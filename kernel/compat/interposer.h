@@ -49,10 +49,13 @@ struct compat_bdev {
 static inline int compat_bdev_open(struct compat_bdev *c, dev_t dev)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+	struct block_device *bdev = blkdev_get_by_dev(dev, FMODE_READ, NULL);
+
 	c->file = NULL;
-	c->bdev = blkdev_get_by_dev(dev, FMODE_READ, NULL);
-	return PTR_ERR_OR_ZERO(c->bdev);
+	c->bdev = IS_ERR(bdev) ? NULL : bdev;
+	return PTR_ERR_OR_ZERO(bdev);
 #else
+	c->bdev = NULL;
 	c->file = bdev_file_open_by_dev(dev, BLK_OPEN_READ, NULL, NULL);
 	if (IS_ERR(c->file))
 		return PTR_ERR(c->file);
