@@ -5,6 +5,7 @@
  *   main.c        loading and unloading
  *   control.c     the control device; pairs that a descriptor owns
  *   pair.c        a pair of disks: making, finding, removing; the exported API
+ *   stack.c       what is above and below a device
  *   transition.c  attach and detach: freeze, gate, drain, switch, thaw
  *   proof.c       a read of our own that the hook has to see
  *   trial.c       a first write through a target, before others write
@@ -16,7 +17,7 @@
  * Lock order, outermost first:
  *
  *   pair.lock          one transition at a time; creation and removal
- *   blki_pairs_lock    the list of pairs and its ids
+ *   blki_pairs_lock    the lists of pairs and their ids; nothing is waited for inside
  *   blki_hook_lock     registration with ftrace, changes of the hash
  *   pair.park_lock     parked bios; a leaf, held for a few instructions
  *
@@ -63,17 +64,17 @@ struct blki_trial;
  * @kref: the list holds one, each disk one, each user of a lookup one
  * @id: for the control device; never used again
  * @node: the list of pairs, under blki_pairs_lock
- * @hash: the redirected originals; only while one is attached
+ * @hash: the redirected originals; while one is attached, and until what was parked
+ *	is sent
  * @owned: the list of the descriptor that owns it, which has a reference; empty if
  *	none does; under blki_owned_lock
  * @orphaned: the owner is gone, and nobody has made it theirs since; the same, but
  *	it is only cleared with the lock of the pair
  * @lock: one transition at a time; protects @removed, @leaving and @target_dev
  * @removed: the disks are gone or going
- * @leaving: not hooked, but @leave still waits for what was redirected
+ * @leaving: nothing is attached, but @leave still waits for what was redirected
  * @claimed: the original, from before it is opened
  * @original: open for as long as the pair lives
- * @holder: who had claimed the original when the pair was made
  * @upper: hidden; what redirected bios are sent to
  * @lower: what targets open
  * @lower_name: its name, for when the disk is gone
@@ -103,7 +104,7 @@ struct blki_trial;
  * @unsent: with zones, how many writes in @released or in the hands of @forward
  *	there are, by zone; the last is for those that are for all zones
  * @unsent_slots: which of them are not zero
- * @wait: for @users, @inflight or @below to become zero
+ * @wait: for @users, @inflight or @below to become zero, and for @parking
  * @copier: hands copies of @lower on
  * @detour: while hooked: nobody copies past the target
  * @watch: mirrors what changes below
@@ -130,7 +131,6 @@ struct blki_pair {
 	bool leaving;
 	struct block_device *claimed;
 	struct compat_bdev original;
-	void *holder;
 	struct gendisk *upper;
 	struct gendisk *lower;
 	char lower_name[DISK_NAME_LEN];
@@ -265,6 +265,13 @@ static inline bool blki_original_dead(struct blki_pair *pair)
 	return test_bit(GD_DEAD, &pair->original.bdev->bd_disk->state);
 }
 
+/* The same device, or a disk and a partition of it. */
+static inline bool blki_overlaps(struct block_device *a, struct block_device *b)
+{
+	return a == b || (a->bd_disk == b->bd_disk &&
+			  (!bdev_is_partition(a) || !bdev_is_partition(b)));
+}
+
 /* The original is a whole disk, so that its partitions belong to it. */
 static inline bool blki_is_whole(struct blki_pair *pair)
 {
@@ -312,6 +319,11 @@ void blki_gate_done(struct blki_pair *pair);
 void blki_gate_close(struct blki_pair *pair);
 void blki_gate_open(struct blki_pair *pair);
 void blki_forward_work(struct work_struct *work);
+
+/* stack.c */
+bool blki_takes_requests(struct block_device *original);
+int blki_check_below(struct blki_pair *pair, struct block_device *target,
+		     enum blk_interposer_reason *reason);
 
 /* transition.c */
 int blki_attach(struct blki_pair *pair, struct block_device *target,

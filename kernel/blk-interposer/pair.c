@@ -102,13 +102,6 @@ static struct blki_pair *blki_find(struct block_device *original)
 	return found;
 }
 
-/* The same device, or a disk and a partition of it. */
-static bool blki_overlaps(struct block_device *a, struct block_device *b)
-{
-	return a == b || (a->bd_disk == b->bd_disk &&
-			  (!bdev_is_partition(a) || !bdev_is_partition(b)));
-}
-
 static enum blk_interposer_reason blki_check_original(struct block_device *bdev)
 {
 	if (blki_is_own_disk(bdev->bd_disk))
@@ -121,6 +114,9 @@ static enum blk_interposer_reason blki_check_original(struct block_device *bdev)
 		return BLK_INTERPOSER_INTEGRITY;
 	if (compat_bdev_encrypts(bdev))
 		return BLK_INTERPOSER_ENCRYPTION;
+	/* A file system there, now or later, may go past the block layer. */
+	if (blk_queue_dax(bdev_get_queue(bdev)))
+		return BLK_INTERPOSER_DAX;
 	return BLK_INTERPOSER_OK;
 }
 
@@ -168,6 +164,7 @@ static int blki_create_errno(enum blk_interposer_reason reason)
 		return -EBUSY;
 	case BLK_INTERPOSER_INTEGRITY:
 	case BLK_INTERPOSER_ENCRYPTION:
+	case BLK_INTERPOSER_DAX:
 		return -EOPNOTSUPP;
 	default:
 		return -EINVAL;
@@ -343,7 +340,7 @@ void blki_reap_soon(struct blki_pair *pair)
 		blki_put(pair);
 }
 
-static struct blki_pair *blki_alloc(struct block_device *original)
+static struct blki_pair *blki_alloc(void)
 {
 	struct blki_pair *pair = kzalloc(sizeof(*pair), GFP_KERNEL);
 
@@ -356,7 +353,6 @@ static struct blki_pair *blki_alloc(struct block_device *original)
 	INIT_WORK(&pair->leave, blki_leave_work);
 	INIT_WORK(&pair->forward, blki_forward_work);
 	INIT_DELAYED_WORK(&pair->reap, blki_reap);
-	pair->holder = READ_ONCE(original->bd_holder);
 	pair->redirected = alloc_percpu(u64);
 	if (!pair->redirected)
 		goto no_counter;
@@ -392,7 +388,7 @@ static int blki_open_original(struct blki_pair *pair)
 struct blki_pair *blki_create(struct block_device *original,
 			      struct blk_interposer_error *error)
 {
-	struct blki_pair *pair = blki_alloc(original);
+	struct blki_pair *pair = blki_alloc();
 	enum blk_interposer_reason reason;
 	int err;
 
@@ -456,7 +452,7 @@ int blki_destroy(struct blki_pair *pair, struct blk_interposer_error *error)
  * @error: step and reason of a failure
  *
  * Return: 0, -EINVAL, -EBUSY (it has a pair), -ENODEV (it is being removed),
- * -EOPNOTSUPP (integrity data, inline encryption) or -ENOMEM.
+ * -EOPNOTSUPP (integrity data, inline encryption, direct access) or -ENOMEM.
  */
 int blk_interposer_create(struct block_device *original, dev_t *lower,
 			  struct blk_interposer_error *error)

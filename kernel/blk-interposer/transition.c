@@ -339,43 +339,56 @@ static int blki_transit(struct blki_pair *pair, struct block_device *target,
 }
 
 /*
- * A target that is on the original itself would get its own bios back. When the
- * original was free, whoever claims it and the lower disk alike is such a one.
+ * Those who send bios keep to the limits of the original, and some of them, as file
+ * systems, to those of the moment when they began to use it. A buffer need only be
+ * aligned to sectors for device-mapper, whatever it says: less than that is the
+ * default of its tables, and not what a target needs.
  */
-static bool blki_loops(struct blki_pair *pair, struct block_device *target)
-{
-	void *holder = READ_ONCE(pair->original.bdev->bd_holder);
-
-	return target->bd_disk == pair->original.bdev->bd_disk ||
-	       (holder && holder != pair->holder &&
-		holder == READ_ONCE(pair->lower->part0->bd_holder));
-}
-
 static enum blk_interposer_reason
-blki_check_target(struct blki_pair *pair, struct block_device *target)
+blki_check_limits(struct block_device *target, struct block_device *original)
 {
-	struct block_device *original = pair->original.bdev;
+	unsigned int alignment = bdev_dma_alignment(original);
 
-	if (blki_original_dead(pair))
-		return BLK_INTERPOSER_REMOVED;
-	if (test_bit(GD_DEAD, &target->bd_disk->state))
-		return BLK_INTERPOSER_REMOVED;
-	if (blki_is_own_disk(target->bd_disk))
-		return BLK_INTERPOSER_OWN_DISK;
-	if (blki_loops(pair, target))
-		return BLK_INTERPOSER_LOOP;
-	if (!READ_ONCE(pair->lower->part0->bd_holder))
-		return BLK_INTERPOSER_UNUSED_LOWER;
-	if (bdev_nr_sectors(target) != bdev_nr_sectors(original))
-		return BLK_INTERPOSER_SIZE;
 	if (bdev_logical_block_size(target) > bdev_logical_block_size(original))
 		return BLK_INTERPOSER_BLOCK_SIZE;
+	if (bdev_dma_alignment(target) > max(alignment, SECTOR_SIZE - 1U))
+		return BLK_INTERPOSER_ALIGNMENT;
+	if (bdev_stable_writes(target) && !bdev_stable_writes(original))
+		return BLK_INTERPOSER_STABLE_WRITES;
 	if (bdev_write_cache(original) && !bdev_write_cache(target))
 		return BLK_INTERPOSER_NO_FLUSH;
 	if (bdev_read_only(target) && !bdev_read_only(original))
 		return BLK_INTERPOSER_READ_ONLY;
 	if (compat_zones_differ(target, original))
 		return BLK_INTERPOSER_ZONES;
+	return BLK_INTERPOSER_OK;
+}
+
+static enum blk_interposer_reason
+blki_check_state(struct blki_pair *pair, struct block_device *target)
+{
+	if (blki_original_dead(pair))
+		return BLK_INTERPOSER_REMOVED;
+	if (test_bit(GD_DEAD, &target->bd_disk->state))
+		return BLK_INTERPOSER_REMOVED;
+	if (blki_is_own_disk(target->bd_disk))
+		return BLK_INTERPOSER_OWN_DISK;
+	return BLK_INTERPOSER_OK;
+}
+
+static enum blk_interposer_reason
+blki_check_original(struct blki_pair *pair, struct block_device *target)
+{
+	struct block_device *original = pair->original.bdev;
+	enum blk_interposer_reason reason;
+
+	if (blki_takes_requests(original))
+		return BLK_INTERPOSER_REQUESTS;
+	if (bdev_nr_sectors(target) != bdev_nr_sectors(original))
+		return BLK_INTERPOSER_SIZE;
+	reason = blki_check_limits(target, original);
+	if (reason)
+		return reason;
 	if (!blki_sees_inflight(original))
 		return BLK_INTERPOSER_NO_IOSTATS;
 	return BLK_INTERPOSER_OK;
@@ -390,9 +403,27 @@ static int blki_reason_to_errno(enum blk_interposer_reason reason)
 		return -ENODEV;
 	case BLK_INTERPOSER_LOOP:
 		return -ELOOP;
+	case BLK_INTERPOSER_REQUESTS:
+		return -EOPNOTSUPP;
 	default:
 		return -EINVAL;
 	}
+}
+
+static int blki_check(struct blki_pair *pair, struct block_device *target,
+		      struct blk_interposer_error *error)
+{
+	enum blk_interposer_reason reason = blki_check_state(pair, target);
+	int err = 0;
+
+	if (!reason)
+		err = blki_check_below(pair, target, &reason);
+	if (!err && !reason)
+		reason = blki_check_original(pair, target);
+	if (!err)
+		err = blki_reason_to_errno(reason);
+	return err ? blki_fail(error, BLK_INTERPOSER_STEP_CHECK, reason, err) :
+		     0;
 }
 
 static int blki_open_target(struct blki_pair *pair, struct block_device *target)
@@ -528,7 +559,6 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 		const struct blki_request *request, struct blki_times *times,
 		struct blk_interposer_error *error)
 {
-	enum blk_interposer_reason reason;
 	int err;
 
 	lockdep_assert_held(&pair->lock);
@@ -538,10 +568,9 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 	if (pair->leaving)
 		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
 				 BLK_INTERPOSER_LEAVING, -EBUSY);
-	reason = blki_check_target(pair, target);
-	if (reason)
-		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK, reason,
-				 blki_reason_to_errno(reason));
+	err = blki_check(pair, target, error);
+	if (err)
+		return err;
 	err = blki_open_target(pair, target);
 	if (err)
 		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,

@@ -30,6 +30,8 @@ const char *step_text(std::uint32_t step)
         return "wait for redirected I/O";
     case BLK_INTERPOSER_STEP_QUEUE:
         return "wait for the original's I/O";
+    case BLK_INTERPOSER_STEP_TRIAL:
+        return "try a write through the target";
     default:
         return nullptr;
     }
@@ -74,6 +76,19 @@ const char *reason_text(std::uint32_t reason)
         return "the lower disk is open";
     case BLK_INTERPOSER_LEAVING:
         return "it has not completed yet what was redirected before";
+    case BLK_INTERPOSER_STUCK:
+        return "the target did not complete it in time while the original's I/O was held back; is something that the "
+               "target needs on the original?";
+    case BLK_INTERPOSER_UNSEEN:
+        return "what is sent to the original does not come to the hook; the kernel's log says more";
+    case BLK_INTERPOSER_REQUESTS:
+        return "a driver above the original, as multipath, sends it requests, which would go past the target";
+    case BLK_INTERPOSER_DAX:
+        return "the original can be accessed directly (DAX), which would go past the target";
+    case BLK_INTERPOSER_ALIGNMENT:
+        return "the target needs buffers that are aligned better than the original asks for";
+    case BLK_INTERPOSER_STABLE_WRITES:
+        return "the target needs data that do not change while they are written, and the original does not";
     case BLK_INTERPOSER_HIDDEN:
         return "the original is a hidden disk";
     default:
