@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: the original is resized, rescanned, removed, an md, zoned; the target fails: errors as for a plain device, detach always
-# needs: dmsetup mkfs.ext4 e2fsck fio sfdisk blkzone
+# needs: dmsetup mkfs.ext4 e2fsck fio sfdisk blkzone jq losetup qemu-img qemu-nbd
 # one-thread: yes
 # timeout: 400
 # disks: 256M 256M
@@ -178,6 +178,84 @@ test_zoned() {
 	bi_none_left
 }
 
+# All transitions wait for the pairs' lists, and none may wait there for a disk that does not answer.
+test_hung_disk() {
+	lb_step "a disk that cannot be opened stops nobody else"
+	local loop id lower reader maker lister
+	modprobe loop
+	dmsetup create hung --table "0 $(bi_sectors /dev/vdb) linear /dev/vdb 0"
+	dmsetup mknodes hung
+	loop=$(losetup -f --show -P --direct-io=on /dev/mapper/hung)
+	exec 7<"$loop"
+	dmsetup suspend --nolockfs hung
+	# Holds the disk's lock while it reads.
+	blockdev --rereadpt "$loop" &
+	reader=$!
+	sleep 1
+	interposer-call create fd:7 >"$lb_state/made" &
+	maker=$!
+	sleep 1
+	{ kill -0 "$reader" && kill -0 "$maker"; } || lb_fail "the disk answers"
+	blk-interpose list >/dev/null &
+	lister=$!
+	sleep 5
+	! kill -0 "$lister" 2>/dev/null || lb_fail "a list of all pairs waits for a disk that does not answer"
+	# The same disk has one to be, another one can have its own.
+	linear top /dev/vda
+	blk-interpose remove top
+	dmsetup resume hung
+	wait "$reader" "$maker" || lb_fail "no pair for the disk that was slow"
+	read -r id lower <"$lb_state/made"
+	interposer-call destroy "$id"
+	exec 7<&-
+	losetup -d "$loop"
+	dmsetup remove hung
+	bi_none_left
+}
+
+# 32 reads at a time, of which the disk takes two: there is always one that has not been sent on.
+test_zoned_load() {
+	lb_step "a zoned disk is read and written without pause"
+	local i begun spent=0 before after pid writer
+	modprobe null_blk nr_devices=1 gb=1 zoned=1 zone_size=16 memory_backed=1 hw_queue_depth=2 submit_queues=1 irqmode=2 \
+		completion_nsec=3000000 || lb_fail "no zoned disk"
+	dd if=/dev/urandom of="$lb_state/zone" bs=16k count=32 status=none
+	before=$(bi_reads)
+	fio --name=zones --filename=/dev/nullb0 --size=8m --rw=randread --bs=4k --ioengine=io_uring --iodepth=32 --direct=1 \
+		--time_based --runtime=3600 --output="$lb_state/fio" &
+	pid=$!
+	bi_await_fio "$pid" "$before"
+	# Eight writes to a zone at a time, that fail when one overtakes another.
+	fio --name=writes --filename=/dev/nullb0 --zonemode=zbd --offset=128m --size=256m --rw=write --bs=4k \
+		--ioengine=libaio --iodepth=8 --direct=1 --output="$lb_state/fio.writes" &
+	writer=$!
+	for i in 2 3 4; do
+		# Zones are 16 MiB; it writes on while the target comes and goes.
+		dd if="$lb_state/zone" of=/dev/nullb0 bs=16k seek=$((i * 1024)) oflag=direct conv=notrunc status=none &
+		begun=$(cut -d. -f1 /proc/uptime)
+		linear top /dev/nullb0
+		spent=$((spent + $(cut -d. -f1 /proc/uptime) - begun))
+		sleep 1
+		before=$(blk-interpose list --json | jq '.[0].parked')
+		sleep 1
+		after=$(blk-interpose list --json | jq '.[0].parked')
+		[ "$before" = "$after" ] || lb_fail "the gate is open, and $((after - before)) bios were held back in a second"
+		begun=$(cut -d. -f1 /proc/uptime)
+		blk-interpose remove top
+		spent=$((spent + $(cut -d. -f1 /proc/uptime) - begun))
+		wait $! || lb_fail "a write to a zone has failed"
+		dd if=/dev/nullb0 bs=16k skip=$((i * 1024)) count=32 iflag=direct status=none | cmp - "$lb_state/zone" ||
+			lb_fail "zone $i does not hold what was written"
+	done
+	((spent < 30)) || lb_fail "to attach and detach three times has taken $spent s"
+	kill -INT "$writer" || lb_fail "the writes to zones have stopped: $(tail -n 20 "$lb_state/fio.writes")"
+	wait "$writer" || true
+	grep -q 'err= 0' "$lb_state/fio.writes" || lb_fail "a write to a zone has failed: $(tail -n 20 "$lb_state/fio.writes")"
+	bi_end_fio "$pid"
+	rmmod null_blk
+	bi_none_left
+}
+
 # A driver that neither counts nor completes at once: what is in flight cannot be waited for.
 test_blind() {
 	lb_step "a driver that does not count"
@@ -201,6 +279,104 @@ test_brd() {
 	bi_none_left
 }
 
+# A snapshot whose store needs the disk that is snapshotted, by ways that the module cannot see: it is given up, and all
+# goes on. The module is asked directly, as the tool refuses what it finds.
+give_up() { # STORE [--no-freeze]
+	local store=$1 id lower begun sectors
+	shift
+	sectors=$(bi_sectors /dev/vda)
+	# What an earlier one has stored there would not have to be stored again.
+	dd if=/dev/zero of="$store" bs=64k count=16 conv=fsync,notrunc status=none
+	read -r id lower < <(interposer-call create /dev/vda)
+	dmsetup create mon --table "0 $sectors snapshot $lower $store P 16"
+	dmsetup create mon-origin --table "0 $sectors snapshot-origin $lower"
+	dmsetup mknodes
+	begun=$(cut -d. -f1 /proc/uptime)
+	must_fail "step 8 reason 20.*timed out" interposer-call "$@" attach "$id" /dev/mapper/mon-origin 2000
+	(($(cut -d. -f1 /proc/uptime) - begun < 20)) || lb_fail "that has taken $(($(cut -d. -f1 /proc/uptime) - begun)) s"
+	dd if=/dev/urandom of="$bi_mnt/after" bs=64k count=4 conv=fsync status=none
+	dmsetup remove mon-origin
+	dmsetup remove mon
+	interposer-call destroy "$id"
+	bi_none_left
+}
+
+# What an attach has given up arrives at the lower disk when others have written to the same place.
+test_late() {
+	lb_step "a first write that comes too late"
+	local id lower store sectors
+	sectors=$(bi_sectors /dev/vda)
+	modprobe dm-snapshot
+	store=$(lb_ramdisk 16)
+	dmsetup create slow --table "0 $(bi_sectors "$store") linear $store 0"
+	dmsetup mknodes slow
+	dd if=/dev/urandom of="$lb_state/new" bs=4k count=1 status=none
+	read -r id lower < <(interposer-call create /dev/vda)
+	dmsetup create mon --table "0 $sectors snapshot $lower /dev/mapper/slow P 16"
+	dmsetup create mon-origin --table "0 $sectors snapshot-origin $lower"
+	dmsetup mknodes
+	dmsetup suspend --nolockfs slow
+	must_fail "step 8 reason 20" interposer-call attach "$id" /dev/mapper/mon-origin 1000
+	dd if="$lb_state/new" of=/dev/vda oflag=direct conv=notrunc status=none
+	must_fail "step 1 reason 19" interposer-call attach "$id" /dev/mapper/mon-origin 1000
+	dmsetup resume slow
+	wait_for dmsetup remove mon-origin
+	dmsetup remove mon
+	wait_for interposer-call destroy "$id"
+	dd if=/dev/vda iflag=direct bs=4k count=1 status=none | cmp - "$lb_state/new" ||
+		lb_fail "an attach that was given up has written what was there before"
+	dmsetup remove slow
+	bi_none_left
+}
+
+test_store_below() {
+	lb_step "a store on the file system that is frozen for it"
+	local sum loop overlay
+	modprobe -a dm-snapshot loop nbd
+	lb_load
+	lb_insmod loop-copy
+	bi_mkfs ext4 /dev/vda
+	mount /dev/vda "$bi_mnt"
+	dd if=/dev/urandom of="$bi_mnt/kept" bs=64k count=64 conv=fsync status=none
+	sum=$(sha256sum <"$bi_mnt/kept")
+	truncate -s 40M "$bi_mnt/store"
+	echo "a file of loop-copy"
+	loop=$(blk-copy loop attach "$bi_mnt/store")
+	give_up "$loop"
+	blk-copy loop detach "$loop"
+	echo "a device of dm-qcow2"
+	lb_image "$bi_mnt/store.qcow2" 40M
+	lb_attach store "$bi_mnt/store.qcow2"
+	give_up /dev/mapper/store
+	lb_detach store
+	lb_check "$bi_mnt/store.qcow2"
+	echo "a file that has been deleted"
+	loop=$(losetup -f --show "$bi_mnt/store")
+	rm "$bi_mnt/store"
+	give_up "$loop"
+	# Not frozen, but written to through the disk whose I/O is held back.
+	give_up "$loop" --no-freeze
+	losetup -d "$loop"
+	echo "an overlayfs"
+	overlay=$(lb_overlay "$bi_mnt")
+	truncate -s 40M "$overlay/store"
+	loop=$(losetup -f --show "$overlay/store")
+	give_up "$loop"
+	losetup -d "$loop"
+	umount "$overlay"
+	echo "a network block device"
+	truncate -s 40M "$bi_mnt/store"
+	mkdir -p /run/lock
+	qemu-nbd -f raw -c /dev/nbd0 --cache=none "$bi_mnt/store" >/dev/null
+	wait_for dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct status=none
+	give_up /dev/nbd0
+	qemu-nbd -d /dev/nbd0 >/dev/null
+	echo 1 >/proc/sys/vm/drop_caches
+	[ "$(sha256sum <"$bi_mnt/kept")" = "$sum" ] || lb_fail "a file has changed"
+	umount "$bi_mnt"
+	bi_fsck ext4 /dev/vda
+}
+
 lb_load_interposer
 test_resize
 test_rescan
@@ -208,7 +384,11 @@ test_cache
 test_failing_target
 test_md
 test_zoned
+test_zoned_load
+test_hung_disk
 test_blind
 test_brd
+test_store_below
+test_late
 test_removal
 lb_unload_interposer

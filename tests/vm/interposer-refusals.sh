@@ -4,6 +4,7 @@
 # needs: dmsetup mkfs.ext4 mkfs.btrfs fsfreeze sfdisk setpriv python3
 # timeout: 400
 # disks: 256M 256M
+# append: memmap=64M!1G
 # one-thread: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
@@ -151,6 +152,112 @@ test_integrity() {
 	bi_none_left
 }
 
+# A pair of DEVICE for the module itself, and TARGET, which it must refuse with REASON. In TARGET, %s is the lower disk.
+module_refuses() { # REASON DEVICE TARGET...
+	local reason=$1 device=$2 id lower
+	shift 2
+	read -r id lower < <(interposer-call create "$device")
+	dmsetup create bad --table "0 $(bi_sectors "$device") ${*//%s/$lower}" || lb_fail "no target $*"
+	dmsetup mknodes bad
+	must_fail "step 1 reason $reason:" interposer-call attach "$id" /dev/mapper/bad 2000
+	dmsetup remove bad
+	interposer-call destroy "$id"
+	bi_none_left
+}
+
+# Whoever calls the module by itself is told what blk-interpose would say.
+test_module() {
+	lb_step "what the module refuses by itself"
+	local ram log id lower
+	modprobe -a dm-delay dm-log-writes dm-multipath dm-round-robin dm-era
+	ram=$(lb_ramdisk 256) log=$(lb_ramdisk 16)
+	echo "a target that is on another disk"
+	read -r id lower < <(interposer-call create /dev/vdb)
+	dmsetup create there --table "0 $(bi_sectors /dev/vdb) linear $lower 0"
+	dmsetup create elsewhere --table "0 $(bi_sectors /dev/vdb) linear $ram 0"
+	dmsetup mknodes
+	must_fail "step 1 reason 15:" interposer-call attach "$id" /dev/mapper/elsewhere 2000
+	dmsetup remove elsewhere
+	# Somebody else that begins to use the original is none of it.
+	dmsetup create user --table "0 8192 linear /dev/vdb 0"
+	dmsetup mknodes
+	interposer-call attach "$id" /dev/mapper/there 2000 || lb_fail "the target is taken for a loop"
+	interposer-call detach "$id" 2000
+	dmsetup remove there
+	dmsetup remove user
+	interposer-call destroy "$id"
+	echo "a target that is on the original, and was before"
+	dmsetup create part --table "0 8192 linear /dev/vdb 8192"
+	dmsetup mknodes part
+	dd if=/dev/zero of=/dev/mapper/part bs=64k count=1 oflag=direct status=none
+	module_refuses 14 /dev/vdb era /dev/mapper/part %s 128
+	dmsetup remove part
+	echo "a driver above that sends requests"
+	dmsetup create mp --table "0 $(bi_sectors /dev/vdb) multipath 0 0 1 1 round-robin 0 1 1 /dev/vdb 1"
+	[ -d "/sys/block/$(bi_disk /dev/mapper/mp)/mq" ] || lb_fail "that multipath sends bios"
+	module_refuses 22 /dev/vdb linear %s 0
+	dmsetup remove mp
+	echo "a target that needs buffers that are better aligned"
+	modprobe null_blk nr_devices=2 gb=1 bs=4096 memory_backed=1
+	module_refuses 24 /dev/nullb0 log-writes %s "$log"
+	echo "a target that needs stable pages"
+	echo 1 >/sys/block/nullb1/queue/stable_writes
+	module_refuses 25 /dev/nullb0 delay %s 0 0 /dev/nullb1 0 0
+	rmmod null_blk
+}
+
+test_dax() {
+	lb_step "direct access"
+	bi_has_driver nd_pmem || return 0
+	modprobe nd_e820
+	for _ in {1..50}; do [ ! -b /dev/pmem0 ] || break; sleep 0.2; done
+	[ -b /dev/pmem0 ] || lb_fail "there is no persistent memory: $(</proc/cmdline)"
+	[ "$(</sys/block/pmem0/queue/dax)" = 1 ] || lb_fail "pmem0 cannot be accessed directly"
+	bi_mkfs ext4 /dev/pmem0
+	mkdir -p /run/pmem
+	mount -o dax /dev/pmem0 /run/pmem
+	must_fail "accessed directly|DAX" linear x /dev/pmem0
+	must_fail "step 1 reason 23:" interposer-call create /dev/pmem0
+	umount /run/pmem
+	bi_none_left
+}
+
+# Somebody else who takes bios away before the hook sees them.
+test_unseen() {
+	lb_step "a hook that does not see what is sent to the original"
+	local ram
+	ram=$(lb_ramdisk 256)
+	linear keeper "$(lb_ramdisk 8)"
+	insmod "$LIVEBLK_BUILD/modules/$(uname -r)/tests/interposer-thief.ko" from=/dev/vdb to="$ram"
+	must_fail "does not come to the hook.*put back" linear x /dev/vdb
+	! dmsetup info x >/dev/null 2>&1 || lb_fail "x is left"
+	rmmod interposer_thief
+	linear x /dev/vdb
+	blk-interpose remove x
+	blk-interpose remove keeper
+	bi_none_left
+}
+
+# The last one, as it stays loaded.
+test_stuck_hook() {
+	lb_step "ftrace does not let go of the hook"
+	local before
+	insmod "$LIVEBLK_BUILD/modules/$(uname -r)/tests/ftrace-stuck.ko"
+	linear x /dev/vdb
+	mark_log
+	blk-interpose remove x
+	must_be_logged "does not let go of the hook: error -16; this module cannot be unloaded"
+	rmmod ftrace_stuck
+	must_fail "in use" rmmod blk_interposer
+	dd if=/dev/vdb of=/dev/null bs=4k count=16 iflag=direct status=none
+	linear x /dev/vdb
+	before=$(bi_written /dev/mapper/x)
+	dd if=/dev/urandom of=/dev/vdb bs=64k count=1 oflag=direct status=none
+	[ "$(($(bi_written /dev/mapper/x) - before))" = 128 ] || lb_fail "nothing is redirected any more"
+	blk-interpose remove x
+	must_fail "in use" rmmod blk_interposer
+}
+
 test_hook_denied() {
 	lb_step "ftrace turned off"
 	echo 0 >/proc/sys/kernel/ftrace_enabled
@@ -220,9 +327,14 @@ test_own
 test_partitions
 test_loops
 test_integrity
+test_module
+test_dax
+test_unseen
 test_hook_denied
 test_killed
 test_unprivileged
 umount "$bi_mnt"
 bi_fsck ext4 /dev/vda
 lb_unload_interposer
+lb_load_interposer
+test_stuck_hook
