@@ -110,6 +110,19 @@ static ssize_t backing_file_show(struct device *dev,
 	return len;
 }
 
+/*
+ * The file's own file system, below an overlay. It tells where the file is when
+ * its name does not: unlinked, or of another mount namespace.
+ */
+static ssize_t backing_dev_show(struct device *dev,
+				struct device_attribute *attr, char *page)
+{
+	struct inode *inode = d_real_inode(file_dentry(of_device(dev)->file.meta));
+
+	return sysfs_emit(page, "%u:%u\n", MAJOR(inode->i_sb->s_dev),
+			  MINOR(inode->i_sb->s_dev));
+}
+
 static ssize_t autoclear_show(struct device *dev, struct device_attribute *attr,
 			      char *page)
 {
@@ -124,11 +137,13 @@ static ssize_t dio_show(struct device *dev, struct device_attribute *attr,
 }
 
 static DEVICE_ATTR_RO(backing_file);
+static DEVICE_ATTR_RO(backing_dev);
 static DEVICE_ATTR_RO(autoclear);
 static DEVICE_ATTR_RO(dio);
 
 static struct attribute *loop_copy_attrs[] = {
 	&dev_attr_backing_file.attr,
+	&dev_attr_backing_dev.attr,
 	&dev_attr_autoclear.attr,
 	&dev_attr_dio.attr,
 	NULL,
