@@ -33,6 +33,7 @@
  * @nr_frozen: the first of them are frozen
  * @files: a file in each file system that has no block device
  * @nr_files_frozen: the first of these are frozen
+ * @supers: a file system is frozen, not just devices
  */
 struct blki_frozen {
 	struct compat_bdev *devs;
@@ -40,6 +41,7 @@ struct blki_frozen {
 	unsigned int nr_frozen;
 	struct file **files;
 	unsigned int nr_files_frozen;
+	bool supers;
 };
 
 static struct super_block *blki_super_of(struct file *file)
@@ -137,6 +139,8 @@ static int blki_freeze_devices(struct blki_frozen *frozen)
 		err = compat_bdev_freeze(frozen->devs[frozen->nr_frozen].bdev);
 		if (err)
 			return err;
+		if (compat_super_frozen(frozen->devs[frozen->nr_frozen].bdev))
+			frozen->supers = true;
 		frozen->nr_frozen++;
 	}
 	return 0;
@@ -150,13 +154,15 @@ static int blki_freeze_files(struct blki_frozen *frozen, unsigned int nr)
 		struct super_block *sb;
 
 		sb = blki_super_of(frozen->files[frozen->nr_files_frozen]);
-		if (!sb->s_op->freeze_fs)
+		/* On a disk it is enough that nobody writes, as for a device. */
+		if (!sb->s_op->freeze_fs && !sb->s_bdev)
 			return -EOPNOTSUPP;
 		if (READ_ONCE(sb->s_writers.frozen) != SB_UNFROZEN)
 			return -EBUSY;
 		err = compat_super_freeze(sb);
 		if (err)
 			return err;
+		frozen->supers = true;
 		frozen->nr_files_frozen++;
 	}
 	return 0;
@@ -297,6 +303,7 @@ static int blki_transit_tried(struct blki_pair *pair,
 	bool freeze = !(request->flags & BLK_INTERPOSER_NO_FREEZE);
 	unsigned int noio = memalloc_noio_save();
 	struct blki_frozen frozen = {};
+	bool supers = false;
 	int err = 0;
 	u64 start;
 
@@ -313,9 +320,10 @@ static int blki_transit_tried(struct blki_pair *pair,
 	if (!err) {
 		err = blki_switch_soon(pair, target, request->timeout,
 				       &times->parked_ns, error);
+		supers = frozen.supers;
 		blki_thaw(&frozen);
 	}
-	times->frozen_ns = freeze ? ktime_get_ns() - start : 0;
+	times->frozen_ns = supers ? ktime_get_ns() - start : 0;
 	blki_gate_done(pair);
 	memalloc_noio_restore(noio);
 	return err;

@@ -86,6 +86,11 @@ static inline bool compat_bdev_frozen(struct block_device *bdev)
 {
 	return READ_ONCE(bdev->bd_fsfreeze_count) > 0;
 }
+
+static inline bool compat_super_frozen(struct block_device *bdev)
+{
+	return READ_ONCE(bdev->bd_fsfreeze_sb);
+}
 #else
 #define compat_bdev_thaw bdev_thaw
 
@@ -130,18 +135,25 @@ static inline int compat_bdev_freeze(struct block_device *bdev)
 	return err;
 }
 
-static inline bool compat_bdev_frozen(struct block_device *bdev)
+/* Whether there is a file system on it, and it is frozen. */
+static inline bool compat_super_frozen(struct block_device *bdev)
 {
-	bool frozen = atomic_read(&bdev->bd_fsfreeze_count) > 0;
+	bool frozen = false;
 	struct super_block *sb;
 
 	mutex_lock(&bdev->bd_holder_lock);
 	if (bdev->bd_holder_ops == &fs_holder_ops && bdev->bd_holder) {
 		sb = bdev->bd_holder;
-		frozen |= READ_ONCE(sb->s_writers.frozen) != SB_UNFROZEN;
+		frozen = READ_ONCE(sb->s_writers.frozen) != SB_UNFROZEN;
 	}
 	mutex_unlock(&bdev->bd_holder_lock);
 	return frozen;
+}
+
+static inline bool compat_bdev_frozen(struct block_device *bdev)
+{
+	return atomic_read(&bdev->bd_fsfreeze_count) > 0 ||
+	       compat_super_frozen(bdev);
 }
 #endif
 

@@ -98,7 +98,7 @@ struct blk_interposer_attach {
 	__u32 nr_filesystems;			/* BLK_INTERPOSER_MAX_FILESYSTEMS at most */
 	__u32 reserved;
 	__u64 parked_ns;			/* I/O was held back this long */
-	__u64 frozen_ns;			/* file systems were frozen */
+	__u64 frozen_ns;			/* file systems were; 0: there was none */
 	struct blk_interposer_error error;
 };
 
