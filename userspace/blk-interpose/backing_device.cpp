@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "backing_device.hpp"
 
-#include "block_stack.hpp"
 #include "error.hpp"
+#include "interposition.hpp"
 
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 
-#include <filesystem>
 #include <vector>
 
 namespace liveblk::interpose {
@@ -32,15 +30,25 @@ UniqueFd open_file(const std::string &path, std::uint64_t bytes_if_new)
     return fd;
 }
 
+// Asked before anything is written to it, or it is created; its folder is there.
+void require_elsewhere(const std::string &path, bool is_device, const std::string &original)
+{
+    stack::BlockStack stack;
+    const stack::DeviceNumber bottom = stack::device_number(original);
+    const auto way = is_device ? stack.way(stack::device_number(path), bottom) : stack.way_of_file(path, bottom);
+    if (way)
+        fail("use '{}': it is {} '{}' itself: {}", path, is_device ? "on" : "a file on", original,
+             stack::describe(*way));
+    warn_of_unseen(stack, path, original);
+}
+
 } // namespace
 
 BackingDevice::BackingDevice(const std::string &path, std::uint64_t bytes_if_new, const std::string &original)
 {
-    const DeviceNumber avoided = device_number(original);
-    struct stat st;
-    if (::stat(path.c_str(), &st) == 0 && S_ISBLK(st.st_mode)) {
-        if (leads_to(device_number(path), avoided))
-            fail("use '{}': it is on '{}' itself", path, original);
+    const bool is_device = stack::device_number_or_none(path) != 0;
+    require_elsewhere(path, is_device, original);
+    if (is_device) {
         device_ = path;
         loop_ = UniqueFd(::open(path.c_str(), O_RDWR | O_EXCL | O_CLOEXEC));
         if (!loop_)
@@ -49,11 +57,6 @@ BackingDevice::BackingDevice(const std::string &path, std::uint64_t bytes_if_new
         loop_ = UniqueFd();
         return;
     }
-    // Asked before it is created; the folder is there.
-    const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
-    for (const DeviceNumber device : devices_below(std::filesystem::exists(path) ? path : folder.string()))
-        if (leads_to(device, avoided))
-            fail("use '{}': it is a file on '{}' itself", path, original);
     open_file(path, bytes_if_new);
     attach_loop(path);
     clear();

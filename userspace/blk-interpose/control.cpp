@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "control.hpp"
 
-#include "block_stack.hpp"
 #include "error.hpp"
 #include "kernel_module.hpp"
+#include "sysfs.hpp"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -118,7 +118,7 @@ std::vector<__s32> numbers_of(const std::vector<UniqueFd> &files)
 
 UniqueFd open_device(const std::string &path)
 {
-    device_number(path);
+    stack::device_number(path);
     UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd)
         fail_errno(fmt::format("open '{}'", path));

@@ -33,7 +33,7 @@ public:
 
     // Until something is attached to it, and once it is detached, the pair goes away with this.
     Pair create(const std::string &original) const;
-    // The file systems are frozen besides those that the kernel finds by the device; see block_stack.hpp.
+    // The file systems are frozen besides those that the kernel finds by the device; see filesystems.hpp.
     Times attach(const Pair &pair, const std::string &target, const std::vector<UniqueFd> &filesystems) const;
     // None of them is frozen if there is no vector.
     Times detach(std::uint32_t id, const std::string &target,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "interposition.hpp"
 
-#include "block_stack.hpp"
 #include "error.hpp"
+#include "filesystems.hpp"
 
 #include <cstdio>
 
@@ -20,6 +20,16 @@ const std::string &checked(const std::string &original)
                 fail("interpose '{}': it has a 'raid' target, whose discards would go through the target twice",
                      original);
     return original;
+}
+
+// The module sees some of these; not, for instance, a cow device that is another partition of the same disk.
+void require_no_loop(const std::string &target, const std::string &original)
+{
+    stack::BlockStack stack;
+    const auto way = stack.way(stack::device_number(target), stack::device_number(original));
+    if (way)
+        fail("attach '{}': some of it is on '{}' itself, so that it would wait for itself: {}", target, original,
+             stack::describe(*way));
 }
 
 } // namespace
@@ -52,9 +62,7 @@ dm::Device Interposition::create_device(const std::string &name, const dm::Targe
 Times Interposition::attach(const dm::Device &target)
 {
     shield_.check();
-    // The module sees some of these; not, for instance, a cow device that is another partition of the same disk.
-    if (leads_to(device_number(target.path()), device_number(original_)))
-        fail("attach '{}': some of it is on '{}' itself, so that it would wait for itself", target.name(), original_);
+    require_no_loop(target.path(), original_);
     const Times times = control_.attach(pair_, target.path(), unlisted_filesystems(original_));
     undo_.clear();
     return times;
@@ -66,6 +74,13 @@ void require_free_name(const std::string &name)
         fail("create '{}': it is no name for a device", name);
     if (dm::Device::find(name))
         fail("create '{}': there is a device of that name", name);
+}
+
+void warn_of_unseen(const stack::BlockStack &stack, const std::string &path, const std::string &original)
+{
+    for (const std::string &what : stack.unseen())
+        fmt::print(stderr, "blk-interpose: '{}': what is behind {} cannot be seen from here; it must not be on '{}'\n",
+                   path, what, original);
 }
 
 void undoing(const std::function<void()> &command)
@@ -91,7 +106,7 @@ static std::vector<UniqueFd> filesystems_of(const blk_interposer_status &pair)
 {
     if (pair.warnings & BLK_INTERPOSER_WARN_REMOVED)
         return {};
-    return unlisted_filesystems(fmt::format("/dev/{}", pair.original_name));
+    return unlisted_filesystems(stack::node_of(pair.original));
 }
 
 Times remove_interposition(const std::string &name, const std::vector<std::string> &others, bool freeze)
@@ -120,8 +135,10 @@ Times remove_interposition(const std::string &name, const std::vector<std::strin
 
 std::string describe(const Times &times)
 {
-    return fmt::format("I/O was held back for {:.1f} ms, the file system was frozen for {:.1f} ms",
-                       static_cast<double>(times.parked) / 1e6, static_cast<double>(times.frozen) / 1e6);
+    const std::string held = fmt::format("I/O was held back for {:.1f} ms", static_cast<double>(times.parked) / 1e6);
+    if (!times.frozen)
+        return held + ", no file system was frozen";
+    return fmt::format("{}, the file system was frozen for {:.1f} ms", held, static_cast<double>(times.frozen) / 1e6);
 }
 
 } // namespace liveblk::interpose

@@ -3,6 +3,7 @@
 // and put everything back if a step fails.
 #pragma once
 
+#include "block_stack.hpp"
 #include "control.hpp"
 #include "dm_device.hpp"
 #include "signal_shield.hpp"
@@ -38,6 +39,9 @@ private:
 
 // Throws Error unless the name is free.
 void require_free_name(const std::string &name);
+
+// Tells what the search for a way from that device or file to the original has not seen through.
+void warn_of_unseen(const stack::BlockStack &stack, const std::string &path, const std::string &original);
 
 // Runs a command that puts everything back when it fails, and says so.
 void undoing(const std::function<void()> &command);
