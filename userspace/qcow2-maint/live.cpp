@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "live.hpp"
 
+#include "block_stack.hpp"
 #include "error.hpp"
 #include "guardian.hpp"
 #include "image_lock.hpp"
@@ -140,6 +141,7 @@ public:
     Pause run(const Work &judge, const Work &work);
 
 private:
+    void require_elsewhere() const;
     void look_first(const Work &judge) const;
     void require_unchanged(bool suspended) const;
     qcow2::Image open_image();
@@ -177,6 +179,20 @@ Session::Session(const dm::Device &device, qcow2::Access access, ImageState stat
     const bool locked = table_.has("no_lock") || qcow2::image_is_locked(image_fd_.get(), table_.image);
     if (!locked || !same_file(identity(image_fd_.get(), table_.image), identity(table_fd_.get(), table_.image)))
         fail("maintain '{}': '{}' is not the file that the device has open", name, table_.image);
+    require_elsewhere();
+}
+
+// Nobody could write the image, or read it, while the device is suspended.
+void Session::require_elsewhere() const
+{
+    try {
+        stack::BlockStack stack;
+        const auto number = stack::make_number(device_.major(), device_.minor());
+        if (const auto way = stack.way_of_file(table_.image, number))
+            fail("suspend '{}': its image is on the device itself: {}", device_.name(), stack::describe(*way));
+    } catch (const stack::Hidden &) {
+        // Whoever attached it had another view; tables by hand alone can lead back.
+    }
 }
 
 // From the look at it until the suspend, and on from there: others may use device-mapper too.

@@ -2,43 +2,19 @@
 #include "quiet.hpp"
 
 #include "error.hpp"
-#include "unique_fd.hpp"
+#include "mounts.hpp"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <ctime>
-#include <fstream>
-#include <sstream>
-#include <string>
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
 #endif
 
 namespace liveblk::maint {
-namespace {
-
-// The kernel writes blanks and backslashes of a path as three octal digits.
-std::string unescape(const std::string &text)
-{
-    std::string path;
-    for (std::size_t i = 0; i < text.size(); i++) {
-        if (text[i] == '\\' && i + 3 < text.size()) {
-            path += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8));
-            i += 3;
-        } else {
-            path += text[i];
-        }
-    }
-    return path;
-}
-
-} // namespace
 
 void stay_in_memory()
 {
@@ -52,17 +28,11 @@ void stay_in_memory()
 
 void write_out_mounts(unsigned major, unsigned minor)
 {
-    const std::string number = fmt::format("{}:{}", major, minor);
-    std::ifstream mounts("/proc/self/mountinfo");
-    for (std::string line; std::getline(mounts, line);) {
-        std::istringstream words(line);
-        std::string id, parent, device, root, point;
-        words >> id >> parent >> device >> root >> point;
-        if (device != number)
+    for (const stack::Mount &mount : stack::all_mounts()) {
+        if (mount.device != stack::make_number(major, minor))
             continue;
-        const UniqueFd fd(::open(unescape(point).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-        struct stat st;
-        if (fd && ::fstat(fd.get(), &st) == 0 && st.st_dev == makedev(major, minor))
+        const UniqueFd fd = stack::open_mount(mount);
+        if (fd)
             (void)::syncfs(fd.get());
     }
 }
