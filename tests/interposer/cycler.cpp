@@ -94,7 +94,7 @@ void cycle(Place &place, const std::string &type, const std::string &before, con
         report(interposition.attach(device));
     }
     moment(place);
-    report(remove_interposition("cyc", {}, true));
+    report(remove_interposition("cyc", {}, true).times);
     moment(place);
 }
 
@@ -150,7 +150,7 @@ void cycle_snapshots(Place &place, std::size_t count)
     moment(place);
     if (count > 1)
         fewer_snapshots(place, *origin, count);
-    report(remove_interposition("cyc-origin", {"cyc"}, true));
+    report(remove_interposition("cyc-origin", {"cyc"}, true).times);
     moment(place);
 }
 

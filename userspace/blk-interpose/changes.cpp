@@ -2,6 +2,7 @@
 #include "changes.hpp"
 
 #include "error.hpp"
+#include "health.hpp"
 
 #include <algorithm>
 #include <array>
@@ -108,6 +109,8 @@ std::uint64_t current_era(const dm::Device &era)
     table_of(era);
     // "BLOCK-SIZE USED/TOTAL ERA HELD-ROOT"
     const auto status = era.status();
+    if (const auto reason = failure_of(status.at(0)))
+        fail("read the era of '{}': {}", era.name(), *reason);
     std::istringstream stream(status.at(0).params);
     std::string word;
     std::uint64_t number = 0;

@@ -2,6 +2,7 @@
 // Each subcommand adds itself to the parser, and sets what is to be done if it was chosen.
 #pragma once
 
+#include "health.hpp"
 #include "interposition.hpp"
 
 #include <CLI/CLI.hpp>
@@ -24,6 +25,8 @@ void add_changes(CLI::App &app, Action &action);
 
 // The device that a snapshot's original is attached to.
 std::string origin_name(const std::string &snapshot);
+
+nlohmann::ordered_json as_json(const std::vector<Failure> &failures);
 
 // Prints what was done: a sentence, or JSON.
 void report(bool json, const char *verb, const std::string &name, const std::string &original, const Times &times);

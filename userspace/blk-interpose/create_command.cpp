@@ -17,6 +17,17 @@ struct Arguments {
     bool json = false;
 };
 
+nlohmann::ordered_json facts_of(const char *verb, const std::string &name, const std::string &original,
+                                const Times &times)
+{
+    nlohmann::ordered_json facts = {{"name", name}, {"action", verb}};
+    if (!original.empty())
+        facts["original"] = original;
+    facts["parked-ns"] = times.parked;
+    facts["frozen-ns"] = times.frozen;
+    return facts;
+}
+
 void create(const Arguments &args)
 {
     const MarkedTable table = parse_table(args.table);
@@ -33,25 +44,25 @@ void remove(const Arguments &args)
 {
     const std::string origin = origin_name(args.name);
     const bool snapshot = dm::Device::find(args.name) && dm::Device::find(origin);
-    const Times times = snapshot ? remove_interposition(origin, {args.name}, !args.no_freeze)
-                                 : remove_interposition(args.name, {}, !args.no_freeze);
-    report(args.json, "detached", args.name, "", times);
+    const Removed removed = snapshot ? remove_interposition(origin, {args.name}, !args.no_freeze)
+                                     : remove_interposition(args.name, {}, !args.no_freeze);
+    for (const Failure &failure : removed.failures)
+        fmt::print(stderr, "blk-interpose: warning: it had failed before: {}\n", describe(failure));
+    if (!args.json)
+        return report(false, "detached", args.name, "", removed.times);
+    auto facts = facts_of("detached", args.name, "", removed.times);
+    facts["failures"] = as_json(removed.failures);
+    fmt::print("{}\n", facts.dump(4));
 }
 
 } // namespace
 
 void report(bool json, const char *verb, const std::string &name, const std::string &original, const Times &times)
 {
-    if (!json) {
+    if (json)
+        fmt::print("{}\n", facts_of(verb, name, original, times).dump(4));
+    else
         fmt::print("{} {}: {}\n", name, verb, describe(times));
-        return;
-    }
-    nlohmann::ordered_json facts = {{"name", name}, {"action", verb}};
-    if (!original.empty())
-        facts["original"] = original;
-    facts["parked-ns"] = times.parked;
-    facts["frozen-ns"] = times.frozen;
-    fmt::print("{}\n", facts.dump(4));
 }
 
 void add_create(CLI::App &app, Action &action)

@@ -109,7 +109,7 @@ static std::vector<UniqueFd> filesystems_of(const blk_interposer_status &pair)
     return unlisted_filesystems(stack::node_of(pair.original));
 }
 
-Times remove_interposition(const std::string &name, const std::vector<std::string> &others, bool freeze)
+Removed remove_interposition(const std::string &name, const std::vector<std::string> &others, bool freeze)
 {
     const auto device = dm::Device::find(name);
     if (!device)
@@ -123,14 +123,16 @@ Times remove_interposition(const std::string &name, const std::vector<std::strin
         if (const auto found = dm::Device::find(other))
             if (found->info().open_count > 0)
                 fail("remove '{}': '{}' is in use", name, other);
-    const Times times =
+    // Of devices that are gone nobody could tell.
+    Removed removed = {.times = {}, .failures = failures_of(*pair)};
+    removed.times =
         control.detach(pair->id, device->path(), freeze ? std::optional(filesystems_of(*pair)) : std::nullopt);
     for (const std::string &other : others)
         if (const auto found = dm::Device::find(other))
             found->remove();
     device->remove();
     control.destroy({.id = pair->id, .lower = fmt::format("/dev/{}", pair->lower_name)});
-    return times;
+    return removed;
 }
 
 std::string describe(const Times &times)

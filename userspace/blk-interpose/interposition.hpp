@@ -6,6 +6,7 @@
 #include "block_stack.hpp"
 #include "control.hpp"
 #include "dm_device.hpp"
+#include "health.hpp"
 #include "signal_shield.hpp"
 
 #include <functional>
@@ -49,8 +50,14 @@ void undoing(const std::function<void()> &command);
 // The pair whose target is this device, or none.
 std::optional<blk_interposer_status> find_pair(const Control &control, const dm::Device &target);
 
+// What was taken out, and what of it had failed before.
+struct Removed {
+    Times times;
+    std::vector<Failure> failures;
+};
+
 // Detaches the device and takes it and the disks away. Others on the lower disk go before it.
-Times remove_interposition(const std::string &name, const std::vector<std::string> &others, bool freeze);
+Removed remove_interposition(const std::string &name, const std::vector<std::string> &others, bool freeze);
 
 // Milliseconds, for people.
 std::string describe(const Times &times);

@@ -2,6 +2,7 @@
 #include "commands.hpp"
 
 #include "error.hpp"
+#include "health.hpp"
 
 #include <cstdio>
 #include <memory>
@@ -52,6 +53,12 @@ std::vector<std::string> warnings(const blk_interposer_status &pair)
     return texts;
 }
 
+// For lists: what failed does not do what it is for, and passes I/O on or not.
+std::string state_of(const blk_interposer_status &pair, const std::vector<Failure> &failures)
+{
+    return fmt::format("{}{}", state_text(pair.state), failures.empty() ? "" : ", failed");
+}
+
 nlohmann::ordered_json as_json(const blk_interposer_status &pair)
 {
     return {{"name", target_of(pair)},
@@ -64,6 +71,7 @@ nlohmann::ordered_json as_json(const blk_interposer_status &pair)
             {"again", pair.again},
             {"bypassed", pair.bypassed},
             {"owned", (pair.flags & BLK_INTERPOSER_OWNED) != 0},
+            {"failures", as_json(failures_of(pair))},
             {"warnings", warnings(pair)}};
 }
 
@@ -82,7 +90,7 @@ void list(const Arguments &args)
     for (const auto &pair : pairs) {
         const std::string name = target_of(pair);
         fmt::print("{:<20} {:<16} {:<16} {}\n", name.empty() ? "-" : name, pair.original_name, pair.lower_name,
-                   state_text(pair.state));
+                   state_of(pair, failures_of(pair)));
     }
 }
 
@@ -101,15 +109,26 @@ void status(const Arguments &args)
         fmt::print("{}\n", as_json(*pair).dump(4));
         return;
     }
+    const auto failures = failures_of(*pair);
     fmt::print("original:   /dev/{}\nlower disk: /dev/{}\nstate:      {}\nsize:       {} bytes\n"
                "redirected: {} bios, {} held back, {} told to try again\n",
-               pair->original_name, pair->lower_name, state_text(pair->state), pair->sectors * 512, pair->redirected,
+               pair->original_name, pair->lower_name, state_of(*pair, failures), pair->sectors * 512, pair->redirected,
                pair->parked, pair->again);
+    for (const Failure &failure : failures)
+        fmt::print("failed:     {}\n", describe(failure));
     for (const std::string &text : warnings(*pair))
         fmt::print("warning:    {}\n", text);
 }
 
 } // namespace
+
+nlohmann::ordered_json as_json(const std::vector<Failure> &failures)
+{
+    auto array = nlohmann::ordered_json::array();
+    for (const Failure &failure : failures)
+        array.push_back({{"device", failure.device}, {"target", failure.type}, {"reason", failure.reason}});
+    return array;
+}
 
 void add_list(CLI::App &app, Action &action)
 {
