@@ -3,6 +3,7 @@
 
 #include "error.hpp"
 #include "filesystems.hpp"
+#include "users.hpp"
 
 #include <cstdio>
 
@@ -19,6 +20,7 @@ const std::string &checked(const std::string &original)
             if (target.type == "raid")
                 fail("interpose '{}': it has a 'raid' target, whose discards would go through the target twice",
                      original);
+    require_known_users(original);
     return original;
 }
 
