@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: whoever reads an image file, past the page cache, through it or by its holes, gets the same bytes
 # needs: qemu-img jq dmsetup mkfs.xfs mkfs.ext4 mkfs.btrfs python3
-# timeout: 400
+# timeout: 900
 # mem: 3G
 # debug: yes
 set -eu -o pipefail
@@ -107,11 +107,11 @@ E
 
 failed=0
 # All cases are looked at, so that one run shows which are wrong.
-ways() { python3 /run/ways.py compare "$1" "$2" || failed=$((failed + 1)); } # FILE WHEN
+ways() { python3 -S -E /run/ways.py compare "$1" "$2" || failed=$((failed + 1)); } # FILE WHEN
 
 change() { # DISK
 	seed=$((seed + 1))
-	python3 /run/ways.py change "$1" "$seed" "$ops" $((4 * mib)) || lb_fail "seed $seed: the disk fails"
+	python3 -S -E /run/ways.py change "$1" "$seed" "$ops" $((4 * mib)) || lb_fail "seed $seed: the disk fails"
 }
 
 suspended() { # IMAGE WHAT
@@ -192,8 +192,8 @@ test_fs() { # TYPE
 	if [ "$1" != ext4 ]; then
 		cp --reflink=always "$dir/a.qcow2" "$dir/b.qcow2"
 		test_shared "$dir/b.qcow2" "$1, made by cp --reflink"
-		test_shared "$dir/a.qcow2" "$1, the original of cp --reflink"
 	fi
+	if [ "$1" = xfs ]; then test_shared "$dir/a.qcow2" "$1, the original of cp --reflink"; fi
 	lb_image "$dir/c.qcow2" 8M -o cluster_size=1M
 	test_qcow2 "$dir/c.qcow2" "$1, clusters of 1M"
 	truncate -s 6M "$dir/a.img"

@@ -38,7 +38,7 @@ E
 marks() { python3 /run/marks.py "$@" || lb_fail "marks: $*"; }
 
 queue_of() { # DEVICE: its directory in sysfs
-	echo "/sys/block/$(basename "$(readlink -f "$1")")/queue"
+	printf '/sys/dev/block/%d:%d/queue\n' "0x$(stat -L -c %t "$1")" "0x$(stat -L -c %T "$1")"
 }
 
 # Every byte of 8 GiB is zero afterwards, and no other.
