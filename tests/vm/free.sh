@@ -125,37 +125,32 @@ test_pieces() {
 	rm "$image"
 }
 
-set_below() { # TABLE
-	dmsetup reload freebelow --table "$1"
-	dmsetup resume freebelow
-}
-
 dirty_blocks() { dmsetup status "$name" | awk '{ print $16 }'; }
 
 test_short_of_space() {
 	lb_step "a write that needs what a commit has in its hands"
-	local disk below=/dev/mapper/freebelow sectors=$((16 * mib / 512)) pid
+	local disk below=/dev/mapper/freebelow commit write
 	disk=$(lb_ramdisk 16)
-	dmsetup create freebelow --table "0 $sectors linear $disk 0"
+	dmsetup create freebelow --table "0 $((16 * mib / 512)) linear $disk 0"
 	dmsetup mknodes freebelow
 	lb_image "$below" 32M
 	lb_attach "$name" "$below"
 	must_give "No space left" if=/dev/zero of="$device" bs=64k oflag=direct
 	dmsetup message "$name" 0 commit
 	blkdiscard -l 64k "$device"
-	# Each step of a commit takes a while: a flush, L2 entries, a flush.
-	set_below "0 $sectors delay $disk 0 0 $disk 0 1500 $disk 0 1500"
-	(($(dirty_blocks) > 0)) || lb_fail "nothing is left for a commit"
+	# A commit that has begun, and cannot go on.
+	dmsetup suspend --noflush --nolockfs freebelow
 	dmsetup message "$name" 0 commit &
-	pid=$!
+	commit=$!
 	# It has taken what it writes when nothing is dirty any more.
 	while (($(dirty_blocks) > 0)); do sleep 0.05; done
-	kill -0 "$pid" || lb_fail "the commit was over too soon"
-	dd if=/dev/zero of="$device" bs=64k seek=400 count=1 oflag=direct conv=notrunc status=none ||
-		lb_fail "no space, although a discarded cluster was about to be free"
-	wait "$pid" || lb_fail "the commit has failed"
+	dd if=/dev/zero of="$device" bs=64k seek=400 count=1 oflag=direct conv=notrunc status=none &
+	write=$!
+	sleep 1
+	dmsetup resume freebelow
+	wait "$write" || lb_fail "no space, although a discarded cluster was about to be free"
+	wait "$commit" || lb_fail "the commit has failed"
 	must_give "No space left" if=/dev/zero of="$device" bs=64k seek=401 count=1 oflag=direct conv=notrunc
-	set_below "0 $sectors linear $disk 0"
 	lb_detach "$name"
 	lb_check "$below"
 	dmsetup remove freebelow
