@@ -485,7 +485,8 @@ out:
  *
  * For a table that is destroyed without having been suspended, because another
  * device's failure kept it from being resumed, or whose suspend could not write
- * everything. Writes nothing.
+ * everything. Writes nothing. Context: record.busy is held (loss.c), so that
+ * nobody stops the image at the same time.
  */
 void qcow2_image_forget(struct qcow2_image *q)
 {

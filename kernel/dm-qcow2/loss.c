@@ -21,7 +21,7 @@
  * its header can still be written (qcow2_image_stop()).
  *
  * Locks: records_lock for the list and what is in it; record.busy, outside of
- * image.state_lock, keeps the image of a record from being freed. Nothing is
+ * image.state_lock, keeps the image of a record from being dropped and freed. Nothing is
  * waited for under records_lock.
  */
 #include "dm-qcow2.h"
@@ -116,8 +116,11 @@ int qcow2_loss_init(struct qcow2_image *q)
 }
 
 /**
- * qcow2_loss_exit() - the image is about to be freed
- * @q: the image, which has nothing in memory any more
+ * qcow2_loss_exit() - have the image let go of all, because it is to be freed
+ * @q: the image; without a record it has never been live
+ *
+ * Another resume may be about to save what is in memory (save()): either that
+ * is over before anything is dropped, or it finds nothing any more.
  */
 void qcow2_loss_exit(struct qcow2_image *q)
 {
@@ -125,8 +128,8 @@ void qcow2_loss_exit(struct qcow2_image *q)
 
 	if (!rec)
 		return;
-	/* Somebody may be trying to save what was in it. */
 	mutex_lock(&rec->busy);
+	qcow2_image_forget(q);
 	rec->image = NULL;
 	mutex_unlock(&rec->busy);
 	q->record = NULL;

@@ -137,7 +137,6 @@ static int init_resources(struct qcow2_image *q)
 static void destroy(struct qcow2_image *q)
 {
 	qcow2_copy_unregister(q);
-	qcow2_image_forget(q);
 	qcow2_loss_exit(q);
 	qcow2_cache_exit(q);
 	qcow2_buf_exit(q);

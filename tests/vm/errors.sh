@@ -466,7 +466,7 @@ $((block / 512 + 8)) $((20 * mib / 512 - block / 512 - 8)) linear $ram $((block 
 test_header_of_failed_growth() {
 	lb_step "a header written while the refcount table's move could not be"
 	local back=$dir/back.img loop all old region block mapped
-	modprobe dm-flakey || lb_fail "no dm-flakey"
+	modprobe -a dm-flakey loop || lb_fail "no dm-flakey or loop"
 	truncate -s 1100M "$back"
 	loop=$(losetup --show -f "$back") || lb_fail "no loop device"
 	all=$(blockdev --getsz "$loop")

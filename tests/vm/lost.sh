@@ -54,7 +54,23 @@ write_sevens() {
 		dd of="$device" bs=64k seek=16 iflag=fullblock oflag=direct conv=notrunc status=none
 }
 
-fail_suspend() {
+fail_suspend() { # [FROM: sector]
+	below_fails "${1:-0}"
+	write_sevens
+	mark_log
+	dmsetup suspend "$name"
+	must_be_logged "qcow2.*could not write all metadata.*stays in use"
+	below_works
+}
+
+load() { dmsetup reload "$name" --table "$line${1:+ $# $*}"; } # [ARGUMENT...]
+
+all_there() {
+	must_hold raw "$device" 1 0 $mib
+	must_hold raw "$device" 7 $mib $mib
+}
+
+end() {
 	lb_detach "$name"
 	lb_check "$below"
 }

@@ -31,14 +31,11 @@ serve() { # DIRECTORY
 	mount -t nfsd nfsd "$server"
 	echo 10 >"$server/nfsv4leasetime"
 	echo 10 >"$server/nfsv4gracetime"
-	echo "-2 -3 +4 +4.1 +4.2" >"$server/versions" 2>/dev/null || echo "-3 +4 +4.1 +4.2" >"$server/versions"
 	echo "tcp 2049" >"$server/portlist"
 	tell_server auth.unix.ip nfsd 127.0.0.1 "$until" '*'
 	tell_server nfsd.export '*' "$1" "$until" "$export_flags" 65534 65534 0
 	tell_server nfsd.fh '*' 1 '\x00000000' "$until" "$1"
 	echo 4 >"$server/threads"
-	# There are no clients of before.
-	echo Y >"$server/v4_end_grace"
 }
 
 # The server forgets all clients, as after they were cut off for longer than their lease.
