@@ -530,9 +530,10 @@ void blki_leave_work(struct work_struct *work)
 
 /*
  * No longer redirects, once what was parked has been sent on, which matters with
- * zones, and waits for what was redirected: until the original has completed it. If that takes too long a worker goes on waiting. The target has nothing of
- * it, as the gate was closed and drained, or it was never reached, but perhaps an
- * abandoned trial.
+ * zones, and waits for what was redirected: until the original has completed it.
+ * If that takes too long a worker goes on waiting. The target has nothing of it, as
+ * the gate was closed and drained, or it was never reached, but perhaps an abandoned
+ * trial.
  */
 static void blki_unhook(struct blki_pair *pair, unsigned long timeout)
 {
