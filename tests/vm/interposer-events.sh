@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# test: the original is resized, rescanned, removed, an md, zoned; the target fails: errors as for a plain device, detach always
+# test: the original is resized, rescanned, removed, hung, an md, zoned; the target fails or needs its original: undone, detach always
 # needs: dmsetup mkfs.ext4 e2fsck fio sfdisk blkzone jq losetup qemu-img qemu-nbd
 # one-thread: yes
-# timeout: 400
+# timeout: 600
 # disks: 256M 256M
 # debug: yes
 set -eu -o pipefail

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: what cannot be interposed is refused with its reason, failures leave nothing, unprivileged users get EPERM
 # needs: dmsetup mkfs.ext4 mkfs.btrfs fsfreeze sfdisk setpriv python3
-# timeout: 400
+# timeout: 500
 # disks: 256M 256M
 # append: memmap=64M!1G
 # one-thread: yes
