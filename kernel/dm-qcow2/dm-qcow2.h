@@ -75,6 +75,7 @@
 #define QCOW2_REPORTED_MAX	256
 #define QCOW2_FREE_ENTRIES	512
 #define QCOW2_FREE_STEP		64
+#define QCOW2_TAIL_CLUSTERS	8192
 
 struct qcow2_image;
 struct qcow2_record;
@@ -496,6 +497,9 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @fresh_from: clusters from this index on read as zeros until written
  * @file_end: size of the file in bytes, space reserved ahead included
  * @keep_size: the file is never cut below; 0 if its clusters reached to its end
+ * @tail_end: cluster index at which the image ended at start
+ * @tail_freed: which of the last QCOW2_TAIL_CLUSTERS before @tail_end were freed
+ *	since
  * @scan_next: next block of refcounts to be searched for free clusters
  * @hints: blocks of refcounts known to have free clusters, or that could not be
  *	read; at most MAX_HINTS
@@ -616,6 +620,8 @@ struct qcow2_image {
 	u64 fresh_from;
 	u64 file_end;
 	u64 keep_size;
+	u64 tail_end;
+	DECLARE_BITMAP(tail_freed, QCOW2_TAIL_CLUSTERS);
 	u64 scan_next;
 	struct xarray hints;
 	u32 nr_hints;

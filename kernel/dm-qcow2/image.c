@@ -326,7 +326,11 @@ int qcow2_image_start(struct qcow2_image *q)
 	q->writes_lost = false;
 	q->reftable_moved = false;
 	atomic_set(&q->nr_reported, 0);
-	r = load_header(q);
+	/* Whoever edited the image may have been killed before it was durable. */
+	if (!q->read_only)
+		r = qcow2_store_flush(&q->store);
+	if (!r)
+		r = load_header(q);
 	if (!r) {
 		q->limit = image_limit(q);
 		r = load_tables(q);

@@ -693,6 +693,39 @@ int qcow2_refcount_vouch(struct qcow2_image *q, struct qcow2_block *l2,
 	return r;
 }
 
+/* Index of a cluster in image.tail_freed, or -1. */
+static s64 tail_index(const struct qcow2_image *q, u64 cluster)
+{
+	u64 back = q->tail_end - cluster;
+
+	return cluster < q->tail_end && back <= QCOW2_TAIL_CLUSTERS ?
+	       QCOW2_TAIL_CLUSTERS - back : -1;
+}
+
+static void note_freed(struct qcow2_image *q, u64 cluster, u64 count)
+{
+	s64 at;
+
+	lockdep_assert_held(&q->alloc_lock);
+	for (; count && cluster < q->tail_end; count--, cluster++) {
+		at = tail_index(q, cluster);
+		if (at >= 0)
+			__set_bit(at, q->tail_freed);
+	}
+}
+
+/*
+ * That a refcount is 0 is no proof that nothing refers to the cluster: the image
+ * may have come to us with wrong ones. What was freed here had its reference.
+ */
+static bool may_be_cut(const struct qcow2_image *q, u64 cluster)
+{
+	s64 at = tail_index(q, cluster);
+
+	return cluster >= q->tail_end ||
+	       (at >= 0 && test_bit(at, q->tail_freed));
+}
+
 static void drop_fail(struct qcow2_image *q, u64 cluster)
 {
 	qcow2_image_fail(q, "no reference left to drop of cluster at",
@@ -722,6 +755,7 @@ static int drop_in_block(struct qcow2_image *q, u64 cluster, u64 count)
 		}
 		if (value == 1) {
 			qcow2_meta_forget(q, first + i, n);
+			note_freed(q, first + i, n);
 			hint(q, b->index);
 		}
 		set_run(q, b, i, n, value - 1);
@@ -795,6 +829,8 @@ int qcow2_refcount_start(struct qcow2_image *q)
 		if (qcow2_table_get(&q->reftable, region))
 			r = end_of_region(q, region, &end);
 	q->alloc_end = end;
+	q->tail_end = end;
+	bitmap_zero(q->tail_freed, QCOW2_TAIL_CLUSTERS);
 	q->scan_next = 0;
 	q->nr_hints = 0;
 	q->enospc = false;
@@ -830,7 +866,7 @@ u64 qcow2_refcount_end(struct qcow2_image *q)
 		b = ref_get(q, first / per_block(q));
 		if (IS_ERR(b))
 			break;
-		while (i && !get(q, b, i - 1))
+		while (i && may_be_cut(q, first + i - 1) && !get(q, b, i - 1))
 			i--;
 		qcow2_block_put(b);
 		end = first + i;
