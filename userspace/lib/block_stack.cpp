@@ -265,12 +265,14 @@ void BlockStack::add_md_bitmap(DeviceNumber device, Steps &steps)
     add_path(without_mark(bitmap.pathname), {}, steps);
 }
 
-// The folder of a set has links to its caches, each in the folder of the device that it is on.
+// The folder of a set has links to its caches, each in the folder of the device that it is on. A device whose bcache
+// folder is its own is not made of others, but a part.
 void BlockStack::add_bcache(DeviceNumber device, Steps &steps) const
 {
     std::error_code error;
-    const fs::path own = fs::canonical(sysfs_of(device) / "bcache", error);
-    if (error)
+    const fs::path folder = sysfs_of(device);
+    const fs::path own = fs::canonical(folder / "bcache", error);
+    if (error || own.parent_path() == folder)
         return;
     if (const DeviceNumber backing = number_in(own.parent_path()))
         steps.push_back({.past = {}, .device = backing});
