@@ -61,7 +61,7 @@ struct blki_block {
  * @left: bios that have not ended, and one for @submit
  * @done: all have
  * @nr: how many blocks; with none a flush is all
- * @blocks: the blocks
+ * @blocks: BLKI_MAX_BLOCKS of them
  */
 struct blki_trial {
 	struct blki_pair *pair;
@@ -73,7 +73,7 @@ struct blki_trial {
 	atomic_t left;
 	struct completion done;
 	unsigned int nr;
-	struct blki_block blocks[BLKI_MAX_BLOCKS];
+	struct blki_block *blocks;
 };
 
 /**
@@ -256,9 +256,10 @@ void blki_trial_free(struct blki_trial *trial)
 
 	if (!trial)
 		return;
-	for (i = 0; i < BLKI_MAX_BLOCKS; i++)
+	for (i = 0; trial->blocks && i < BLKI_MAX_BLOCKS; i++)
 		if (trial->blocks[i].page)
 			__free_page(trial->blocks[i].page);
+	kfree(trial->blocks);
 	kfree(trial);
 }
 
@@ -280,6 +281,10 @@ struct blki_trial *blki_trial_alloc(struct blki_pair *pair,
 	lockdep_assert_held(&pair->lock);
 	if (!trial)
 		return NULL;
+	trial->blocks = kcalloc(BLKI_MAX_BLOCKS, sizeof(*trial->blocks),
+				GFP_KERNEL);
+	if (!trial->blocks)
+		goto no_memory;
 	trial->pair = pair;
 	trial->timeout = timeout;
 	INIT_WORK(&trial->submit, blki_trial_submit);
@@ -287,10 +292,11 @@ struct blki_trial *blki_trial_alloc(struct blki_pair *pair,
 	pair->nr_frozen_at = 0;
 	for (i = 0; i < BLKI_MAX_BLOCKS; i++) {
 		trial->blocks[i].page = alloc_page(GFP_KERNEL);
-		if (trial->blocks[i].page)
-			continue;
-		blki_trial_free(trial);
-		return NULL;
+		if (!trial->blocks[i].page)
+			goto no_memory;
 	}
 	return trial;
+no_memory:
+	blki_trial_free(trial);
+	return NULL;
 }

@@ -53,8 +53,19 @@ static inline bool __compat_copy_is_safe(unsigned int built,
 	return false;
 }
 
+/* A test says something else. */
+#ifndef compat_built_for
+#define compat_built_for LINUX_VERSION_CODE
+#endif
 #define compat_copy_is_safe() \
-	__compat_copy_is_safe(LINUX_VERSION_CODE, init_utsname())
+	__compat_copy_is_safe(compat_built_for, init_utsname())
+
+static inline unsigned int compat_version(unsigned int major,
+					  unsigned int minor,
+					  unsigned int sublevel)
+{
+	return KERNEL_VERSION(major, minor, sublevel);
+}
 
 /* Whether a descriptor was opened with O_EXCL, which 6.5 moved. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)

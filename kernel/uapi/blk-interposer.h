@@ -58,7 +58,7 @@ enum blk_interposer_reason {
 	BLK_INTERPOSER_UNSEEN = 21,		/* the hook does not see its I/O */
 	BLK_INTERPOSER_REQUESTS = 22,		/* a driver above sends it requests, not bios */
 	BLK_INTERPOSER_DAX = 23,		/* it can be accessed directly */
-	BLK_INTERPOSER_ALIGNMENT = 24,		/* the target needs buffers that are aligned better */
+	BLK_INTERPOSER_ALIGNMENT = 24,		/* the target needs better aligned buffers */
 	BLK_INTERPOSER_STABLE_WRITES = 25,	/* the target needs data that stay as they are */
 };
 

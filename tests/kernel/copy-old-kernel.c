@@ -3,7 +3,9 @@
  * How blk-copy is loaded on kernels that cannot be run here: its own main.c,
  * told that it was built for another kernel and runs on one.
  */
-#include "../blk-copy/blk-copy.h"
+#include <linux/module.h>
+#include <linux/string.h>
+#include <linux/utsname.h>
 
 static unsigned int major, minor, sublevel;
 static char *running = "";
@@ -24,9 +26,10 @@ static struct new_utsname *test_utsname(void)
 	return &uts;
 }
 
-#undef LINUX_VERSION_CODE
-#define LINUX_VERSION_CODE KERNEL_VERSION(major, minor, sublevel)
 #define init_utsname test_utsname
+#define compat_built_for compat_version(major, minor, sublevel)
+#include "../blk-copy/blk-copy.h"
+
 /* Nothing of the rest of it is wanted. */
 #define blk_copy_queue_init test_init
 #define blk_copy_control_init test_init

@@ -38,6 +38,7 @@ disk=$(lb_ramdisk 16)
 # This kernel, to modules that were tested on others.
 lb_step "a kernel that the modules were not tested on"
 modprobe dm-mod
+modprobe configfs || true # built into debug kernels
 modules=(blk-copy dm-qcow2 loop-copy null-copy blk-interposer)
 for name in "${modules[@]}"; do
 	LC_ALL=C sed 's/6\.1 6\.12/9.1 9.12/' "$LIVEBLK_BUILD/modules/$KVER/$name.ko" >"$lb_state/$name.ko"

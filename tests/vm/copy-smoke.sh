@@ -21,7 +21,7 @@ test_kernels() {
 		mark_log
 		read -r -a version <<<"${built//./ }"
 		got=loads
-		insmod "$ko" major="${version[0]}" minor="${version[1]}" sublevel="${version[2]}" running="$running" \
+		insmod "$ko" force=1 major="${version[0]}" minor="${version[1]}" sublevel="${version[2]}" running="$running" \
 			text="\"$text\"" 2>/run/insmod || got=refused
 		[ "$got" = "$wanted" ] || lb_fail "built for $built, on $running '$text': $got"
 		if [ "$got" = loads ]; then
