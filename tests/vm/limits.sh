@@ -117,7 +117,6 @@ check_reload() { # IMAGE WHAT TABLE
 test_reload() {
 	local sectors image
 	lb_image "$dir/b.qcow2" 32M
-	qemu-img create -q -f qcow2 "$ram" 32M
 	for image in "$dir/b.qcow2" "$ram"; do
 		sectors=$(lb_sectors "$image")
 		check_reload "$image" "$image after a disk that cannot discard" "0 $sectors linear $other 0"
@@ -205,11 +204,12 @@ mkfs.xfs -q -K "$big"
 mount "$big" "$dir"
 ram=$(lb_ramdisk 96)
 other=$(lb_ramdisk 64)
-test_large
-test_reload
+qemu-img create -q -f qcow2 "$ram" 32M
 test_nowait
 test_zoned
 test_page_cache
+test_reload
+test_large
 umount "$dir"
 cp_null_remove big
 rmmod loop-copy null-copy blk-interposer
