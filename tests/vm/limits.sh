@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: queue limits are a disk's own: zeroes and discards beyond 4 GiB, after other tables, NOWAIT; the page cache is given up
 # needs: qemu-img dmsetup blkdiscard fincore python3 mkfs.xfs
-# timeout: 300
+# timeout: 600
 # mem: 3G
 # disks: 64M
 # debug: yes
