@@ -180,6 +180,16 @@ static inline bool compat_bio_atomic(struct bio *bio)
 void dm_internal_suspend_fast(struct mapped_device *md);
 void dm_internal_resume_fast(struct mapped_device *md);
 
+/* An original may promise more than fits into a bio, see compat.h. */
+static inline void compat_mirror_bound(struct queue_limits *lim)
+{
+	const unsigned int most = COMPAT_MAX_EMPTY_SECTORS;
+
+	lim->max_discard_sectors = min(lim->max_discard_sectors, most);
+	lim->max_hw_discard_sectors = min(lim->max_hw_discard_sectors, most);
+	lim->max_write_zeroes_sectors = min(lim->max_write_zeroes_sectors, most);
+}
+
 /* 6.11 takes the limits when the disk is made, and keeps all flags in them. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
 static inline void compat_mirror_cache(struct gendisk *disk,
@@ -198,16 +208,6 @@ static inline void compat_mirror_flag(struct gendisk *disk,
 		blk_queue_flag_set(flag, disk->queue);
 	else
 		blk_queue_flag_clear(flag, disk->queue);
-}
-
-/* An original may promise more than fits into a bio, see compat.h. */
-static inline void compat_mirror_bound(struct queue_limits *lim)
-{
-	const unsigned int most = COMPAT_MAX_EMPTY_SECTORS;
-
-	lim->max_discard_sectors = min(lim->max_discard_sectors, most);
-	lim->max_hw_discard_sectors = min(lim->max_hw_discard_sectors, most);
-	lim->max_write_zeroes_sectors = min(lim->max_write_zeroes_sectors, most);
 }
 
 static inline struct gendisk *compat_alloc_mirror(struct block_device *bdev)
@@ -270,6 +270,7 @@ static inline struct gendisk *compat_alloc_mirror(struct block_device *bdev)
 	blk_set_stacking_limits(&lim);
 	lim.features = BLK_FEAT_NOWAIT;
 	blk_stack_limits(&lim, from, get_start_sect(bdev));
+	compat_mirror_bound(&lim);
 	lim.features &= ~BLK_FEAT_BOUNCE_HIGH;
 	lim.dma_alignment = from->dma_alignment;
 	if (lim.features & BLK_FEAT_ZONED) {
