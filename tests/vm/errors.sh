@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: errors below, a full store and corrupt entries hit the I/O concerned and nothing else
 # needs: qemu-img qemu-io dmsetup jq filefrag mkfs.ext4 blkdiscard losetup
-# timeout: 600
+# timeout: 900
 # mem: 3G
 #
 # Environment: LIVEBLK_PARTS, the parts to run (default all).
@@ -465,7 +465,7 @@ $((block / 512 + 8)) $((20 * mib / 512 - block / 512 - 8)) linear $ram $((block 
 # Nothing that is not durable may be named by the header, not even to say that the image is corrupt.
 test_header_of_failed_growth() {
 	lb_step "a header written while the refcount table's move could not be"
-	local back=$dir/back.img loop all old region block mapped
+	local back=$dir/back.img loop all old region mapped entry
 	modprobe -a dm-flakey loop || lb_fail "no dm-flakey or loop"
 	truncate -s 1100M "$back"
 	loop=$(losetup --show -f "$back") || lb_fail "no loop device"
@@ -476,14 +476,13 @@ test_header_of_failed_growth() {
 	qemu-img create -q -f qcow2 -o cluster_size=4k,refcount_bits=64,preallocation=metadata "$below" 1018M
 	qemu-img snapshot -c held "$below"
 	qemu-img resize -q --shrink -f qcow2 "$below" 24M
-	# A cluster of its own that will count as free.
+	# In an L2 table that nothing else needs.
 	qemu-io -f qcow2 -c "write -q -P 9 20M 4k" "$below"
 	mapped=$(host_offset "$below" $((20 * mib)))
 	region=$((mapped / (2 * mib)))
 	((region == 511)) || lb_fail "the refcount table is not about to be full: the last cluster is at $mapped"
 	old=$(read_byte64 "$below" 48)
-	block=$(read_byte64 "$below" $((old + region * 8)))
-	write_be64 "$below" $((block + mapped / 4096 % 512 * 8)) 0
+	entry=$(l2_table_offset "$below" $((20 * mib)) 4096)
 	lb_attach "$name" "$below"
 	# What is there cannot be written from here on, but for the header: no commit succeeds.
 	dmsetup reload errbelow --table "0 8 linear $loop 0
@@ -491,6 +490,8 @@ test_header_of_failed_growth() {
 $((mapped / 512)) $((all - mapped / 512)) linear $loop $((mapped / 512))"
 	dmsetup resume errbelow
 	dd if=/dev/urandom of="$device" bs=64k seek=16 count=96 oflag=direct status=none
+	# A cluster that has no reference, which nobody could have found and taken before.
+	write_be64 "$back" "$entry" $(((1 << 63) | (1100 * mib - 4096)))
 	must_give "$io_error" if=/dev/zero of="$device" bs=4k seek=$((20 * mib / 4096)) count=1 oflag=direct conv=notrunc
 	must_be_mode fail
 	dmsetup suspend "$name"
