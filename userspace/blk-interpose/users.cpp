@@ -145,12 +145,14 @@ private:
                 known_.insert(stack::device_number_or_none(stack::read_line(entry.path() / "backing_dev")));
     }
 
+    // A claim of a disk counts for its partitions and the other way round: who has the one keeps others from the other.
     void check_claims()
     {
+        const bool whole = known_.contains(devices_[0]);
         bool parts = false;
         for (std::size_t i = devices_.size(); i-- > 0;) {
             const bool claimed = is_claimed(devices_[i]);
-            if (claimed && !known_.contains(devices_[i]) && (i || !parts))
+            if (claimed && !known_.contains(devices_[i]) && !(i ? whole : parts))
                 refuse(devices_[i], "somebody who is not a mounted file system, swap, or another block device that "
                                     "is known here; bcachefs, for one, and ZFS cannot be redirected safely");
             parts |= claimed;
