@@ -214,9 +214,17 @@ test_hung_disk() {
 }
 
 # 32 reads at a time, of which the disk takes two: there is always one that has not been sent on.
+# How long the tool's processes take says more of the emulation than of the gate.
+must_be_short() {
+	local line held
+	line=$(cat)
+	held=$(sed -n 's/.* held back for \([0-9]*\)\..*/\1/p' <<<"$line")
+	[ "${held:-999999}" -lt 1000 ] || lb_fail "the gate was not reopened soon: $line"
+}
+
 test_zoned_load() {
 	lb_step "a zoned disk is read and written without pause"
-	local i begun spent=0 before after pid writer
+	local i before after pid writer
 	modprobe null_blk nr_devices=1 gb=1 zoned=1 zone_size=16 memory_backed=1 hw_queue_depth=2 submit_queues=1 irqmode=2 \
 		completion_nsec=3000000 || lb_fail "no zoned disk"
 	dd if=/dev/urandom of="$lb_state/zone" bs=16k count=32 status=none
@@ -232,22 +240,17 @@ test_zoned_load() {
 	for i in 2 3 4; do
 		# Zones are 16 MiB; it writes on while the target comes and goes.
 		dd if="$lb_state/zone" of=/dev/nullb0 bs=16k seek=$((i * 1024)) oflag=direct conv=notrunc status=none &
-		begun=$(cut -d. -f1 /proc/uptime)
-		linear top /dev/nullb0
-		spent=$((spent + $(cut -d. -f1 /proc/uptime) - begun))
+		linear top /dev/nullb0 | must_be_short
 		sleep 1
 		before=$(blk-interpose list --json | jq '.[0].parked')
 		sleep 1
 		after=$(blk-interpose list --json | jq '.[0].parked')
 		[ "$before" = "$after" ] || lb_fail "the gate is open, and $((after - before)) bios were held back in a second"
-		begun=$(cut -d. -f1 /proc/uptime)
-		blk-interpose remove top
-		spent=$((spent + $(cut -d. -f1 /proc/uptime) - begun))
+		blk-interpose remove top | must_be_short
 		wait $! || lb_fail "a write to a zone has failed"
 		dd if=/dev/nullb0 bs=16k skip=$((i * 1024)) count=32 iflag=direct status=none | cmp - "$lb_state/zone" ||
 			lb_fail "zone $i does not hold what was written"
 	done
-	((spent < 30)) || lb_fail "to attach and detach three times has taken $spent s"
 	kill -INT "$writer" || lb_fail "the writes to zones have stopped: $(tail -n 20 "$lb_state/fio.writes")"
 	wait "$writer" || true
 	grep -q 'err= 0' "$lb_state/fio.writes" || lb_fail "a write to a zone has failed: $(tail -n 20 "$lb_state/fio.writes")"

@@ -216,7 +216,7 @@ test_marked() {
 	lb_load
 	mark_log
 	! dmsetup create "$name" --table "$line" 2>/dev/null || lb_fail "attached as if nothing had been"
-	must_be_logged "qcow2.*dirty"
+	must_be_logged "qcow2.*not closed cleanly"
 	! dmsetup info "$name" >/dev/null 2>&1 || dmsetup remove "$name"
 	qemu-img check -q -r all "$below" >/dev/null || true
 	lb_attach "$name" "$below"

@@ -26,11 +26,13 @@ tell_server() { # CACHE WORDS...
 }
 
 serve() { # DIRECTORY
-	local until=$(($(date +%s) + 86400))
+	local version until=$(($(date +%s) + 86400))
 	modprobe nfsd || lb_fail "no NFS server"
 	mount -t nfsd nfsd "$server"
 	echo 10 >"$server/nfsv4leasetime"
 	echo 10 >"$server/nfsv4gracetime"
+	# The older versions would be made known by a portmapper, and there is none.
+	for version in 2 3; do echo "-$version" >"$server/versions" 2>/dev/null || true; done
 	echo "tcp 2049" >"$server/portlist"
 	tell_server auth.unix.ip nfsd 127.0.0.1 "$until" '*'
 	tell_server nfsd.export '*' "$1" "$until" "$export_flags" 65534 65534 0

@@ -81,6 +81,8 @@ test_commit() {
 	dmsetup message "$name" 0 commit
 	must_be_metadata "a commit"
 	lb_step "writes that nobody waits for stay such"
+	# The last one to close it would wait for what is to be written.
+	exec 7<"$device"
 	trace_begin
 	dd if=/dev/urandom of="$device" bs=1M seek=8 count=4 conv=notrunc status=none
 	# Written back by the kernel's own thread, in the background.
@@ -88,6 +90,7 @@ test_commit() {
 	echo 10 >/proc/sys/vm/dirty_expire_centisecs
 	sleep 3
 	must_be_data "written back" $background 0 $((2 * mib))
+	exec 7<&-
 }
 
 written_by_group() {

@@ -20,7 +20,7 @@ refused() { # WAY STORE [ORIGINAL]
 		blk-interpose snapshot "$original" x --cow "$2"
 	must_fail "itself: $1$original; everything was put back" blk-interpose track "$original" x --meta "$2"
 	! dmsetup info x >/dev/null 2>&1 || lb_fail "a device is left"
-	bi_none_left
+	[ -n "${others:-}" ] || bi_none_left
 }
 
 file() { # NAME: a new one on /dev/vda
@@ -236,6 +236,7 @@ test_partitions() {
 # Two snapshots, each with its store on the other one's disk: a write would go round for ever.
 test_crossed() {
 	lb_step "by another snapshot"
+	local others=first
 	bi_mkfs ext4 /dev/vdb
 	mkdir -p /run/other
 	mount /dev/vdb /run/other
