@@ -162,12 +162,15 @@ by_stopping() {
 # What ends the call is not always a signal to the program.
 test_interrupted() {
 	lb_step "a copy goes on after it was frozen, and after it was stopped"
-	local copier
+	local copier pieces
 	mkdir -p /run/cgroup
 	mount -t cgroup2 none /run/cgroup
 	mkdir /run/cgroup/frozen
 	cp_fill "$disk" 0 "$mib"
-	cp_fault smoke "copy 0 $mib delay 1500000"
+	# Four pieces: one that has begun is ended.
+	pieces=$(cp_attr "$disk" max_bytes)
+	echo $((mib / 4)) >"/sys/block/${disk#/dev/}/copy/max_bytes"
+	cp_fault smoke "copy 0 $mib delay 700000"
 	interrupted_copy by_freezing
 	interrupted_copy by_stopping
 	# A signal is final.
@@ -176,6 +179,7 @@ test_interrupted() {
 	! wait "$copier" || lb_fail "a signal did not interrupt it"
 	grep -q "interrupted; [0-9]* of $mib bytes" /run/interrupted || lb_fail "$(</run/interrupted)"
 	cp_fault smoke clear
+	echo "$pieces" >"/sys/block/${disk#/dev/}/copy/max_bytes"
 	rmdir /run/cgroup/frozen
 	umount /run/cgroup
 }
