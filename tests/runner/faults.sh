@@ -7,8 +7,9 @@ set -eu -o pipefail
 
 # A tree whose "module" is a file with three lines, and whose tests look at it.
 tree=$work/tree
-mkdir -p "$tree"/{tests/{runner,vm,faults},userspace,kernel}
+mkdir -p "$tree"/{tests/{runner,vm,faults},userspace,kernel/compat}
 cp -r scripts "$tree/"
+cp kernel/compat/tested.h "$tree/kernel/compat/"
 printf '/build/\n' >"$tree/.gitignore"
 printf 'tools:\n\t@! grep -q nonsense kernel/module.c\n' >"$tree/Makefile"
 printf '#!/bin/bash\ntrue\n' >"$tree/scripts/build-modules"

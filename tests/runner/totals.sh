@@ -7,8 +7,9 @@ set -eu -o pipefail
 
 # A tree with a few tests that end in a known way.
 tree=$work/tree
-mkdir -p "$tree/tests/runner" "$tree/tests/vm"
+mkdir -p "$tree/tests/runner" "$tree/tests/vm" "$tree/kernel/compat"
 cp -r scripts "$tree/"
+cp kernel/compat/tested.h "$tree/kernel/compat/"
 
 fake() { # NAME COMMANDS
 	printf '#!/bin/bash\n# test: %s\n%s\n' "$1" "$2" >"$tree/tests/runner/$1.sh"
