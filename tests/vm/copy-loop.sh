@@ -5,7 +5,6 @@
 # timeout: 400
 # mem: 3G
 # disks: 256M
-# debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh

@@ -4,7 +4,6 @@
 # needs: qemu-img qemu-io dmsetup jq fio mkfs.xfs blkdiscard python3
 # timeout: 600
 # mem: 3G
-# debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh

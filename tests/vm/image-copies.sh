@@ -4,7 +4,6 @@
 # needs: qemu-img jq dmsetup mkfs.xfs mkfs.ext4 mkfs.btrfs python3
 # timeout: 900
 # mem: 3G
-# debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh

@@ -5,7 +5,6 @@
 # one-thread: yes
 # timeout: 600
 # disks: 256M 256M
-# debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh

@@ -5,7 +5,6 @@
 # timeout: 600
 # mem: 3G
 # disks: 64M
-# debug: yes
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh

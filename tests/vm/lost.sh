@@ -3,7 +3,6 @@
 # test: an image whose changes could not be written never comes back as it was without being told to
 # needs: qemu-img qemu-io dmsetup jq
 # timeout: 300
-# debug: yes
 #
 # Environment: LIVEBLK_PARTS, the parts to run (default all).
 set -eu -o pipefail
