@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: who uses the original: what cannot be redirected is refused by name; LVM on top of an interposed disk and below one
 # needs: dmsetup mkfs.ext4 e2fsck resize2fs jq python3 pvcreate vgcreate lvcreate lvextend
-# timeout: 400
+# timeout: 600
 # disks: 512M 256M
 # append: memmap=64M!1G
 # one-thread: yes

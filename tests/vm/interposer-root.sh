@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: the disk of the root file system, and that of swap: nothing waits for itself, with all memory in use
 # needs: dmsetup mkfs.ext4 e2fsck mkswap pivot_root python3 jq
-# timeout: 400
+# timeout: 800
 # mem: 1G
 # disks: 1G 512M
 # one-thread: yes

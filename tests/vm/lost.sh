@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: an image whose changes could not be written never comes back as it was without being told to
 # needs: qemu-img qemu-io dmsetup jq
-# timeout: 300
+# timeout: 600
 #
 # Environment: LIVEBLK_PARTS, the parts to run (default all).
 set -eu -o pipefail

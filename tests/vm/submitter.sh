@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: what a worker does for a bio has its flags, its priority and its control group; commits are metadata
 # needs: qemu-img qemu-io dmsetup jq ionice
-# timeout: 300
+# timeout: 600
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh

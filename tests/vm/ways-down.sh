@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: a store that is on its original, or an image on its device, is refused by whatever way it is, and the way is named
 # needs: dmsetup mkfs.ext4 mkfs.xfs qemu-img qemu-nbd losetup python3 jq
-# timeout: 400
+# timeout: 600
 # disks: 512M 256M
 # one-thread: yes
 set -eu -o pipefail
