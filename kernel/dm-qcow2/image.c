@@ -283,6 +283,11 @@ static void unload(struct qcow2_image *q)
 static void go_on(struct qcow2_image *q)
 {
 	qcow2_loss_averted(q);
+	q->unsaved = false;
+	/* It may have been cut before the suspend failed. */
+	mutex_lock(&q->alloc_lock);
+	q->file_end = q->store.bdev ? 0 : qcow2_store_size(&q->store);
+	mutex_unlock(&q->alloc_lock);
 	spin_lock_irq(&q->md_lock);
 	qcow2_commit_soon(q);
 	spin_unlock_irq(&q->md_lock);
@@ -494,10 +499,17 @@ out:
  */
 void qcow2_image_forget(struct qcow2_image *q)
 {
-	if (!q->live)
-		return;
-	settle_work(q);
-	if (!q->read_only && (q->unsaved || q->writes_lost || !all_clean(q)))
-		qcow2_loss_note(q);
-	let_go(q);
+	unsigned int scope;
+
+	mutex_lock(&q->state_lock);
+	scope = qcow2_enter();
+	if (q->live) {
+		settle_work(q);
+		if (!q->read_only &&
+		    (q->unsaved || q->writes_lost || !all_clean(q)))
+			qcow2_loss_note(q);
+		let_go(q);
+	}
+	qcow2_leave(scope);
+	mutex_unlock(&q->state_lock);
 }

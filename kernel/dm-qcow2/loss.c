@@ -297,8 +297,8 @@ void qcow2_loss_accepted(struct qcow2_image *q)
 			if (rec->lost && concerns(rec, q))
 				record_unlist(rec);
 		spin_unlock(&records_lock);
+		q->accept_loss = false;
 	}
-	q->accept_loss = false;
 }
 
 /**

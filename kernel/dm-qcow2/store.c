@@ -272,13 +272,13 @@ static void sio_issue_file(struct qcow2_sio *sio);
 static void sio_continue(struct work_struct *work)
 {
 	struct qcow2_sio *sio = container_of(work, struct qcow2_sio, work);
-	unsigned int noio = memalloc_noio_save();
+	unsigned int scope = qcow2_enter();
 	struct blk_copy_charge charge;
 
 	blk_copy_charge(&charge, sio->how.group);
 	sio_issue_file(sio);
 	blk_copy_uncharge(&charge);
-	memalloc_noio_restore(noio);
+	qcow2_leave(scope);
 }
 
 /* Submission and completion are both over: sees what is left to be done. */
