@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: after errors, signals, a full or a dead file system the count of a copy is true, and nothing else has changed
 # needs: dmsetup fsfreeze jq filefrag xfs_io mkfs.xfs mkfs.ext4 xfs_repair
-# timeout: 600
+# timeout: 900
 # mem: 3G
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: random operations over random image geometries leave what a plain model says
 # needs: blkdiscard qemu-img qemu-io dmsetup mkfs.xfs mkfs.ext4 mkfs.btrfs jq
-# timeout: 900
+# timeout: 1500
 # mem: 3G
 #
 # Environment: LIVEBLK_SEED, the seed of the first geometry, each further one counts one up;

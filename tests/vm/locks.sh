@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: QEMU's tools and dm-qcow2 keep off each other's images; suspend hands over and resume sees all
 # needs: qemu-img qemu-io dmsetup jq sha256sum blockdev
-# timeout: 600
+# timeout: 900
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
