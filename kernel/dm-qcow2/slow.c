@@ -25,11 +25,12 @@ static void srcu_release(struct qcow2_io *io)
  */
 struct qcow2_how qcow2_io_how(struct qcow2_io *io)
 {
-	struct bio *bio = qcow2_io_bio(io);
+	struct bio *bio;
 
-	/* Somebody waits for a copy. */
+	/* Somebody waits for a copy, which is no bio. */
 	if (unlikely(test_bit(QCOW2_IO_COPY, &io->flags)))
 		return (struct qcow2_how) { .flags = REQ_SYNC };
+	bio = qcow2_io_bio(io);
 	return (struct qcow2_how) {
 		.flags = bio->bi_opf & QCOW2_CARRIED,
 		.ioprio = bio_prio(bio),
