@@ -179,12 +179,12 @@ static int write_refcounts(struct qcow2_image *q, struct commit *c)
 	int r = write_blocks(q, &c->refs);
 
 	if (!r)
-		r = qcow2_store_flush(&q->store);
+		r = qcow2_image_flush(q);
 	if (r || !c->reftable)
 		return r;
 	r = qcow2_table_write(q, &q->reftable);
 	if (!r)
-		r = qcow2_store_flush(&q->store);
+		r = qcow2_image_flush(q);
 	if (!r && c->moved)
 		r = qcow2_header_move(q);
 	return r;
@@ -199,7 +199,7 @@ static int write_mapping(struct qcow2_image *q, struct commit *c)
 	r = write_blocks(q, &c->l2);
 	if (!r && c->l1)
 		r = qcow2_table_write(q, &q->l1);
-	return r ?: qcow2_store_flush(&q->store);
+	return r ?: qcow2_image_flush(q);
 }
 
 static void put_blocks(struct qcow2_image *q, struct list_head *list, bool redo)
@@ -266,11 +266,6 @@ static int do_commit(struct qcow2_image *q)
 	mutex_unlock(&q->reftable_lock);
 	if (r)
 		qcow2_limit_err(q, "cannot write metadata: error %d", r);
-	/* A failed fsync drops the page cache's dirty pages for good. */
-	if (r == -EIO && !q->store.direct) {
-		q->writes_lost = true;
-		qcow2_image_fail(q, "the page cache lost writes, of", 0);
-	}
 	WRITE_ONCE(q->last_commit, r);
 	qcow2_count(q, COMMIT);
 	return r;

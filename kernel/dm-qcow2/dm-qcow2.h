@@ -122,8 +122,8 @@ struct qcow2_store {
  * struct qcow2_how - what the store is to know of the one a request is for
  * @flags: of the request, see QCOW2_CARRIED
  * @ioprio: I/O priority
- * @group: who is charged for what is not done in the submitter's own context;
- *	NULL: the root's. It stays for as long as the bio that it is from.
+ * @group: who is charged for it; NULL: whoever the worker acts for, which is
+ *	nobody but for a copy. It stays for as long as the bio that it is from.
  */
 struct qcow2_how {
 	blk_opf_t flags;
@@ -720,6 +720,7 @@ int qcow2_image_probe(struct qcow2_image *q, struct qcow2_reason *why);
 int qcow2_image_start(struct qcow2_image *q);
 int qcow2_image_stop(struct qcow2_image *q);
 void qcow2_image_forget(struct qcow2_image *q);
+int qcow2_image_flush(struct qcow2_image *q);
 int qcow2_header_write(struct qcow2_image *q, bool dirty);
 int qcow2_header_move(struct qcow2_image *q);
 int qcow2_header_set_dirty(struct qcow2_image *q);
@@ -905,6 +906,7 @@ void qcow2_io_work(struct work_struct *work);
 unsigned int qcow2_enter(void);
 void qcow2_leave(unsigned int old);
 void qcow2_io_queue(struct qcow2_io *io);
+void qcow2_io_punt(struct qcow2_io *io);
 struct qcow2_how qcow2_io_how(struct qcow2_io *io);
 void qcow2_io_error(struct qcow2_io *io, int err);
 void qcow2_count_error(struct qcow2_image *q, int err);

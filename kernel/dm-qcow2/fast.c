@@ -32,8 +32,6 @@
  * - A frozen file system below lets no write in: the worker waits for it.
  * - A limit on the file size of the caller's process is not meant for us: a
  *   worker has none.
- * - What is done here is charged to the caller's control group: what belongs to
- *   another, as pages that are written back for it, a worker does as that one.
  *
  * The per-bio data outlives the call even if the I/O ends during it, because
  * device-mapper holds a reference of its own until .map returns.
@@ -66,7 +64,7 @@ static bool stack_is_deep(void)
 	return here - (unsigned long)end_of_stack(current) < STACK_NEEDED;
 }
 
-static bool may_inline(const struct qcow2_image *q, struct bio *bio)
+static bool may_inline(const struct qcow2_image *q, const struct bio *bio)
 {
 	struct bio_list *list = current->bio_list;
 
@@ -80,7 +78,7 @@ static bool may_inline(const struct qcow2_image *q, struct bio *bio)
 		return false;
 	if (list && !(bio_list_empty(&list[0]) && bio_list_empty(&list[1])))
 		return false;
-	if (compat_plug_is_stuck() || !blk_copy_is_own(bio))
+	if (compat_plug_is_stuck())
 		return false;
 	return !stack_is_deep();
 }
@@ -136,7 +134,7 @@ static void inline_rw(struct qcow2_image *q, struct bio *bio,
 	};
 	if (write) {
 		if (!start_write(io)) {
-			qcow2_io_queue(io);
+			qcow2_io_punt(io);
 			return;
 		}
 		io->iocb.ki_flags |= IOCB_WRITE;
@@ -156,6 +154,8 @@ static void inline_rw(struct qcow2_image *q, struct bio *bio,
 	memalloc_noio_restore(noio);
 	if (ret == -EIOCBQUEUED)
 		return;
+	if (ret < 0)
+		bio_associate_blkg(bio); /* as qcow2_io_punt() does */
 	/* What fails at once may fail only because it is tried here. */
 	inline_complete(&io->iocb, ret < 0 && ret != -EINVAL ? -EAGAIN : ret);
 }
@@ -289,6 +289,6 @@ punt:
 		dm_accept_partial_bio(bio, PUNTED_BYTES >> SECTOR_SHIFT);
 		io->end = io->start + PUNTED_BYTES;
 	}
-	qcow2_io_queue(io);
+	qcow2_io_punt(io);
 	return DM_MAPIO_SUBMITTED;
 }

@@ -76,6 +76,25 @@ int qcow2_image_probe(struct qcow2_image *q, struct qcow2_reason *why)
 	return r;
 }
 
+/**
+ * qcow2_image_flush() - make everything written so far durable
+ * @q: the image
+ *
+ * A failed fsync has dropped dirty pages of the page cache for good, and tells
+ * of it once: what is lost may be what somebody was told is written.
+ * Return: 0 or a negative error.
+ */
+int qcow2_image_flush(struct qcow2_image *q)
+{
+	int r = qcow2_store_flush(&q->store);
+
+	if (r && !q->store.direct) {
+		q->writes_lost = true;
+		qcow2_image_fail(q, "the page cache lost writes, of", 0);
+	}
+	return r;
+}
+
 static int write_header(struct qcow2_image *q, bool dirty)
 {
 	struct qcow2_header *h = q->header;
@@ -95,7 +114,7 @@ static int write_header(struct qcow2_image *q, bool dirty)
 	r = qcow2_store_rw_buf(&q->store, true, 0, h, QCOW2_BLOCK_SIZE);
 	q->header_dirty_bit |= dirty;
 	if (!r)
-		r = qcow2_store_flush(&q->store);
+		r = qcow2_image_flush(q);
 	if (!r)
 		q->header_dirty_bit = dirty;
 	WRITE_ONCE(q->dirty_durable, !r && dirty);
@@ -397,7 +416,7 @@ static int close_image(struct qcow2_image *q)
 	if (!r && !q->store.bdev &&
 	    qcow2_store_trim(&q->store, qcow2_refcount_end(q)))
 		qcow2_err(q, "the file could not be cut after its last cluster");
-	return r ?: qcow2_store_flush(&q->store);
+	return r ?: qcow2_image_flush(q);
 }
 
 static void end_turn(struct qcow2_image *q)

@@ -264,7 +264,12 @@ int qcow2_l2_own(struct qcow2_image *q, u64 pos)
 	r = own_locked(q, l1, &reserved);
 	if (r == -ENOSPC) {
 		/* What was discarded lately may be waiting for a commit. */
+		qcow2_free_unreserve(q, reserved);
 		qcow2_free_drain(q);
+		reserved = 1;
+		r = qcow2_free_reserve(q, reserved);
+		if (r)
+			return r;
 		r = own_locked(q, l1, &reserved);
 	}
 	qcow2_free_unreserve(q, reserved);

@@ -237,19 +237,24 @@ static int refuse_early(struct qcow2_image *q, const struct qcow2_record *rec)
 /* Has the table that @q replaces write what it could not when it was suspended. */
 static int save(struct qcow2_image *q, struct qcow2_record *rec)
 {
+	bool marked = false;
 	int r = 0;
 
 	mutex_lock(&rec->busy);
 	if (rec->image)
 		r = qcow2_image_stop(rec->image);
 	if (r && q->accept_loss) {
-		qcow2_image_forget(rec->image);
-		r = 0;
+		/* Nothing is dropped for an image that cannot be used so. */
+		marked = !q->read_only && rec->image->dirty_durable;
+		if (!marked) {
+			qcow2_image_forget(rec->image);
+			r = 0;
+		}
 	}
 	mutex_unlock(&rec->busy);
 	if (r)
-		qcow2_err(q, "the table before still cannot write its changes: error %d",
-			  r);
+		qcow2_err(q, "the table before still cannot write its changes: error %d%s",
+			  r, marked ? "; the image is marked dirty: to accept the loss, remove the device and run qemu-img check -r all" : "");
 	return r;
 }
 

@@ -62,6 +62,19 @@ void qcow2_io_queue(struct qcow2_io *io)
 }
 
 /**
+ * qcow2_io_punt() - have a worker go through a bio, as who sends it
+ * @io: the bio's data
+ *
+ * Device-mapper does not tell for whom a bio is, so it is the current task's.
+ * Context: .map
+ */
+void qcow2_io_punt(struct qcow2_io *io)
+{
+	bio_associate_blkg(qcow2_io_bio(io));
+	qcow2_io_queue(io);
+}
+
+/**
  * qcow2_io_error() - note that a part of a bio failed
  * @io: the bio's data
  * @err: 0 or a negative error; the first one counts
@@ -400,12 +413,9 @@ void qcow2_io_work(struct work_struct *work)
 {
 	struct qcow2_io *io = container_of(work, struct qcow2_io, work);
 	unsigned int scope = qcow2_enter();
-	struct blk_copy_charge charge;
 
 	qcow2_count(io->image, PUNT);
-	blk_copy_charge(&charge, bio_blkcg_css(qcow2_io_bio(io)));
 	if (go_through(io) == QCOW2_GO_ON)
 		qcow2_io_put(io);
-	blk_copy_uncharge(&charge);
 	qcow2_leave(scope);
 }

@@ -271,13 +271,9 @@ static void sio_issue_file(struct qcow2_sio *sio);
 
 static void sio_continue(struct work_struct *work)
 {
-	struct qcow2_sio *sio = container_of(work, struct qcow2_sio, work);
 	unsigned int scope = qcow2_enter();
-	struct blk_copy_charge charge;
 
-	blk_copy_charge(&charge, sio->how.group);
-	sio_issue_file(sio);
-	blk_copy_uncharge(&charge);
+	sio_issue_file(container_of(work, struct qcow2_sio, work));
 	qcow2_leave(scope);
 }
 
@@ -324,6 +320,7 @@ static void sio_complete(struct kiocb *iocb, long ret)
 static void sio_issue_file(struct qcow2_sio *sio)
 {
 	struct file *file = sio->store->file;
+	struct blk_copy_charge charge;
 	struct iov_iter iter;
 	ssize_t ret;
 
@@ -340,6 +337,7 @@ static void sio_issue_file(struct qcow2_sio *sio)
 		.ki_ioprio = sio->how.ioprio,
 	};
 	atomic_set(&sio->refs, 2);
+	blk_copy_charge(&charge, sio->how.group);
 	if (sio->write) {
 		kiocb_start_write(&sio->iocb);
 		sio->iocb.ki_flags |= IOCB_WRITE;
@@ -347,6 +345,7 @@ static void sio_issue_file(struct qcow2_sio *sio)
 	} else {
 		ret = file->f_op->read_iter(&sio->iocb, &iter);
 	}
+	blk_copy_uncharge(&charge);
 	if (ret != -EIOCBQUEUED)
 		sio_complete(&sio->iocb, ret);
 	sio_put(sio);
@@ -368,6 +367,8 @@ static void sio_issue_bio(struct qcow2_sio *sio)
 	struct bio *bio = bio_alloc_bioset(st->bdev, 0, op | sio->how.flags,
 					   GFP_NOIO, &st->bs);
 
+	if (sio->how.group)
+		bio_associate_blkg_from_css(bio, sio->how.group);
 	bio->bi_ioprio = sio->how.ioprio;
 	/* The pages stay the owner's, as in a clone. */
 	bio->bi_io_vec = (struct bio_vec *)sio->bv;

@@ -330,7 +330,7 @@ static int qcow2_map(struct dm_target *ti, struct bio *bio)
 		return qcow2_fast_rw(q, bio, io);
 	case REQ_OP_DISCARD:
 	case REQ_OP_WRITE_ZEROES:
-		qcow2_io_queue(io);
+		qcow2_io_punt(io);
 		return DM_MAPIO_SUBMITTED;
 	default:
 		return DM_MAPIO_KILL;
