@@ -88,7 +88,10 @@ struct blki_trial;
  *	something in @unsent may have to be followed
  * @settled: what was under way when the hook was set has reached the original
  * @trial: of the transition that is under way; under @lock
- * @on_trial: @below counts, while a target is tried and until that has ended
+ * @on_trial: @below counts, while a target is tried and until that has ended, and
+ *	while @refuses
+ * @refuses: a trial has ended too late, and @lower is to be closed by all before it
+ *	takes writes again
  * @below: writes of the lower disk that the original has, and one; zero: they are
  *	refused
  * @freezer: who freezes file systems now, and before a target is tried
@@ -143,6 +146,7 @@ struct blki_pair {
 	bool settled;
 	struct blki_trial *trial;
 	bool on_trial;
+	bool refuses;
 	atomic_t below;
 	struct task_struct *freezer;
 	sector_t frozen_at[BLKI_FROZEN_BLOCKS];
@@ -286,6 +290,7 @@ void blki_hook_remove(struct blki_pair *pair);
 
 /* proof.c */
 void blki_proof_arrived(struct blki_context *ctx);
+void blki_proof_exit(void);
 int blki_prove(struct blki_pair *pair);
 
 /* trial.c */
@@ -294,6 +299,7 @@ struct blki_trial *blki_trial_alloc(struct blki_pair *pair,
 void blki_trial_free(struct blki_trial *trial);
 void blki_trial_note(struct blki_pair *pair, struct bio *bio);
 int blki_trial_run(struct blki_trial *trial, struct block_device *target);
+void blki_trial_closed(struct blki_pair *pair);
 
 /* settle.c */
 int blki_settle(struct blki_pair *pair, unsigned long timeout);

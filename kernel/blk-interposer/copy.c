@@ -25,8 +25,12 @@ static int blki_copy(struct blk_copy_op *op)
 		.parent = op,
 		.below = true,
 	};
-	int err = blk_copy(&req);
+	int err;
 
+	/* A trial counts bios only; what is emulated becomes those. */
+	if (READ_ONCE(pair->on_trial))
+		return -EOPNOTSUPP;
+	err = blk_copy(&req);
 	op->done = req.done;
 	return err;
 }

@@ -467,9 +467,20 @@ const struct block_device_operations blki_upper_fops = {
 	.free_disk = blki_free_disk,
 };
 
+COMPAT_DEFINE_DISK_RELEASE(blki_lower_release, disk)
+{
+	struct blki_pair *pair = disk->private_data;
+
+	/* Counted out before it is looked at; see blki_trial_forget(). */
+	smp_mb();
+	if (!disk_openers(disk))
+		blki_trial_closed(pair);
+}
+
 /* The disk that targets open. */
 const struct block_device_operations blki_lower_fops = {
 	.owner = THIS_MODULE,
+	.release = blki_lower_release,
 	.submit_bio = blki_lower_submit,
 	.report_zones = blki_report_zones,
 	.free_disk = blki_free_disk,

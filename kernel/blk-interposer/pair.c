@@ -591,6 +591,7 @@ int __init blki_pairs_init(void)
 void blki_pairs_exit(void)
 {
 	wait_var_event(&blki_alive, !atomic_read(&blki_alive));
+	blki_proof_exit();
 	destroy_workqueue(blki_io_wq);
 	destroy_workqueue(blki_reap_wq);
 }

@@ -29,12 +29,29 @@ struct blki_proof {
 	struct bio bio;
 };
 
+/* Those that are left, which end in here. */
+static atomic_t blki_proofs = ATOMIC_INIT(0);
+
 static void blki_proof_put(struct blki_proof *proof)
 {
 	if (!refcount_dec_and_test(&proof->users))
 		return;
 	__free_page(proof->page);
 	kfree(proof);
+	if (atomic_dec_and_test(&blki_proofs))
+		wake_up_var(&blki_proofs);
+}
+
+/**
+ * blki_proof_exit() - Wait for proofs that went to an original by themselves.
+ *
+ * No pair waits for those, as they were never redirected.
+ */
+void blki_proof_exit(void)
+{
+	wait_var_event(&blki_proofs, !atomic_read(&blki_proofs));
+	/* The last one is not interrupted by us any more. */
+	synchronize_rcu();
 }
 
 /* What was read, or whether at all, is of no interest. */
@@ -70,6 +87,7 @@ static struct blki_proof *blki_proof_alloc(struct block_device *bdev)
 		return NULL;
 	}
 	refcount_set(&proof->users, 2);
+	atomic_inc(&blki_proofs);
 	bio_init(&proof->bio, bdev, &proof->vec, 1, REQ_OP_READ | REQ_SYNC);
 	__bio_add_page(&proof->bio, proof->page, bdev_logical_block_size(bdev),
 		       0);

@@ -543,7 +543,8 @@ static void blki_unhook(struct blki_pair *pair, unsigned long timeout)
 	if (wait_event_killable_timeout(pair->wait, blki_all_sent(pair),
 					timeout) > 0)
 		blki_stop_redirecting(pair);
-	if (wait_event_killable_timeout(pair->wait, blki_left(pair),
+	if (hlist_unhashed(&pair->hash) &&
+	    wait_event_killable_timeout(pair->wait, blki_left(pair),
 					timeout) > 0) {
 		blki_close_target(pair);
 		synchronize_rcu();
@@ -577,6 +578,9 @@ int blki_attach(struct blki_pair *pair, struct block_device *target,
 	if (pair->leaving)
 		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
 				 BLK_INTERPOSER_LEAVING, -EBUSY);
+	if (READ_ONCE(pair->refuses))
+		return blki_fail(error, BLK_INTERPOSER_STEP_CHECK,
+				 BLK_INTERPOSER_BUSY, -EBUSY);
 	err = blki_check(pair, target, error);
 	if (err)
 		return err;

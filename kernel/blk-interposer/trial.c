@@ -17,7 +17,9 @@
  * written there again, and must not go on to the original: the lower disk refuses
  * writes until the trial has ended, and those that had gone on before are waited
  * for with the gate closed. pair.below counts them; it is zero while they are
- * refused.
+ * refused. A target that writes back may have taken a write of ours for done and
+ * write it much later: after such a trial writes are refused until nobody has the
+ * lower disk open any more, and so that target is gone.
  *
  * Locks: none; pair.lock is held by who tries.
  */
@@ -27,6 +29,8 @@
 
 /* The first block, and those of pair.frozen_at. */
 #define BLKI_MAX_BLOCKS		(1 + BLKI_FROZEN_BLOCKS)
+/* The gate is closed all that time, and file systems are frozen. */
+#define BLKI_TRIAL_TIMEOUT	(10 * HZ)
 
 enum blki_trial_state {
 	BLKI_TRIAL_RUNS,
@@ -96,14 +100,35 @@ void blki_trial_note(struct blki_pair *pair, struct bio *bio)
 	pair->frozen_at[pair->nr_frozen_at++ % BLKI_FROZEN_BLOCKS] = sector;
 }
 
-/* What was abandoned has ended: the lower disk takes writes again. */
+/**
+ * blki_trial_closed() - Note that nobody has the lower disk open.
+ * @pair: of that disk
+ *
+ * Whoever opens it from now on has nothing of a trial: it takes writes again.
+ */
+void blki_trial_closed(struct blki_pair *pair)
+{
+	if (!xchg(&pair->refuses, false))
+		return;
+	atomic_set(&pair->below, 1);
+	/* Whoever does not see it set finds what is counted from. */
+	smp_store_release(&pair->on_trial, false);
+}
+
+/*
+ * What was abandoned has ended. If the target has only read, that is all; see above
+ * for what it has written.
+ */
 static void blki_trial_forget(struct blki_trial *trial)
 {
 	struct blki_pair *pair = trial->pair;
+	bool wrote = op_is_write(trial->opf);
 
 	blki_trial_free(trial);
-	WRITE_ONCE(pair->on_trial, false);
-	atomic_set(&pair->below, 1);
+	/* The last one to close it looks at this after it has been counted out. */
+	smp_store_mb(pair->refuses, true);
+	if (!wrote || !disk_openers(pair->lower))
+		blki_trial_closed(pair);
 	percpu_ref_put(&pair->users);
 }
 
@@ -225,7 +250,8 @@ static void blki_trial_choose(struct blki_trial *trial)
 int blki_trial_run(struct blki_trial *trial, struct block_device *target)
 {
 	struct blki_pair *pair = trial->pair;
-	unsigned long end = jiffies + trial->timeout;
+	unsigned long end = jiffies + min_t(unsigned long, trial->timeout,
+					    BLKI_TRIAL_TIMEOUT);
 	int err = 0;
 
 	lockdep_assert_held(&pair->lock);
@@ -266,7 +292,7 @@ void blki_trial_free(struct blki_trial *trial)
 /**
  * blki_trial_alloc() - Take the memory for a trial.
  * @pair: its lock is held
- * @timeout: for all of it, in jiffies
+ * @timeout: for all of it, in jiffies; it may get less
  *
  * Before file systems are frozen.
  *

@@ -21,6 +21,15 @@
 #define compat_ftrace_arg0(fregs) ftrace_regs_get_argument(fregs, 0)
 #endif
 
+/* From 6.5 on a disk is not told how it was open. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define COMPAT_DEFINE_DISK_RELEASE(name, disk) \
+	static void name(struct gendisk *disk, fmode_t mode)
+#else
+#define COMPAT_DEFINE_DISK_RELEASE(name, disk) \
+	static void name(struct gendisk *disk)
+#endif
+
 /* Where there is such a flag only some zoned devices reset all zones at once; later all do. */
 static inline bool compat_bdev_resets_all(struct block_device *bdev)
 {

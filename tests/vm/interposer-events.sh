@@ -303,6 +303,10 @@ give_up() { # STORE [--no-freeze]
 	bi_none_left
 }
 
+not_open() { # DM-NAME
+	[ "$(dmsetup info -c --noheadings -o open "$1")" = 0 ]
+}
+
 # What an attach has given up arrives at the lower disk when others have written to the same place.
 test_late() {
 	lb_step "a first write that comes too late"
@@ -322,8 +326,18 @@ test_late() {
 	dd if="$lb_state/new" of=/dev/vda oflag=direct conv=notrunc status=none
 	must_fail "step 1 reason 19" interposer-call attach "$id" /dev/mapper/mon-origin 1000
 	dmsetup resume slow
-	wait_for dmsetup remove mon-origin
+	wait_for not_open mon-origin
+	lb_step "a target that may still write back what it was given then"
+	must_fail "error" dd if="$lb_state/new" of=/dev/mapper/mon-origin oflag=direct conv=notrunc status=none
+	must_fail "step 1 reason 17" interposer-call attach "$id" /dev/mapper/mon-origin 1000
+	dmsetup remove mon-origin
 	dmsetup remove mon
+	dmsetup create again --table "0 $sectors linear $lower 0"
+	dmsetup mknodes again
+	dd if="$lb_state/new" of=/dev/mapper/again oflag=direct conv=notrunc status=none
+	interposer-call attach "$id" /dev/mapper/again 1000
+	interposer-call detach "$id" 1000
+	dmsetup remove again
 	wait_for interposer-call destroy "$id"
 	dd if=/dev/vda iflag=direct bs=4k count=1 status=none | cmp - "$lb_state/new" ||
 		lb_fail "an attach that was given up has written what was there before"
