@@ -83,7 +83,7 @@ ImageCheck::ImageCheck(CheckOptions options)
 void ImageCheck::check(std::span<const std::byte> device, const Oracle &oracle)
 {
     points_++;
-    if (options_.raw)
+    if (options_.raw && options_.lower_fs.empty())
         return check_raw(device, oracle);
     put_on_target(device);
     if (options_.lower_fs.empty())
@@ -115,10 +115,12 @@ void ImageCheck::put_on_target(std::span<const std::byte> device)
 void ImageCheck::check_raw(std::span<const std::byte> device, const Oracle &oracle) const
 {
     Findings findings;
+    if (device.size() < oracle.sectors() * test::sector_size)
+        throw Corruption(fmt::format("there are only {} of {} sectors", device.size() / test::sector_size, oracle.sectors()));
     for (std::uint64_t s = 0; s < oracle.sectors(); s++)
         if (auto text = oracle.judge(s, device.subspan(s * test::sector_size, test::sector_size)))
             findings.add(std::move(*text));
-    findings.throw_if_any("raw device");
+    findings.throw_if_any(options_.lower_fs.empty() ? "raw device" : "file");
 }
 
 void ImageCheck::read_image(const std::string &path)
@@ -141,6 +143,8 @@ void ImageCheck::read_image(const std::string &path)
 void ImageCheck::check_image(const std::string &image, const Oracle &oracle)
 {
     read_image(image);
+    if (options_.raw)
+        return check_raw(image_, oracle);
     std::optional<Qcow2Reader> reader;
     try {
         reader.emplace(image_);

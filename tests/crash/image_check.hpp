@@ -23,7 +23,7 @@ class Corruption : public std::runtime_error {
 
 struct CheckOptions {
     std::string target;            // device or file that receives the state of the logged device
-    bool raw = false;              // the workload ran on the logged device itself, without a qcow2 image
+    bool raw = false;              // the workload wrote to the logged device, or to the file on it, without a qcow2 image
     std::string lower_fs;          // type of a file system on the logged device that holds the image as a file
     std::string lower_mount;       // where to mount that
     std::string image_name;        // of the file in it

@@ -134,6 +134,13 @@ below_up() { # DISK
 	dmsetup mknodes below
 }
 
+# below_becomes ARGUMENT...: another table, with what is under way going on
+below_becomes() {
+	dmsetup suspend --nolockfs below
+	dmsetup reload below --table "0 $((128 * 2048)) $*"
+	dmsetup resume below
+}
+
 test_unreadable() { # FILE-SYSTEM
 	lb_step "an unreadable place below $1"
 	local disk count mnt=/run/faulty
@@ -216,18 +223,14 @@ test_flakey() { # FILE-SYSTEM
 	save "$disk" $((16 * mib)) $((16 * mib)) /run/old
 	save "$disk" 0 $((16 * mib)) /run/new
 	sync "$disk"
-	dmsetup suspend --nolockfs below
-	dmsetup reload below --table "0 $((128 * 2048)) flakey $ram 0 0 60 1 error_writes"
-	dmsetup resume below
+	below_becomes flakey "$ram" 0 0 60 1 error_writes
 	# Where it is shared nothing is written, and it cannot be made durable.
 	if blk-copy "$disk" "$disk:16m" 16m 2>/run/said; then
 		must_fail "" sync "$disk"
 	else
 		grep -q "$io_error" /run/said || lb_fail "$(cat /run/said)"
 	fi
-	dmsetup suspend --nolockfs below
-	dmsetup reload below --table "0 $((128 * 2048)) linear $ram 0"
-	dmsetup resume below
+	below_becomes linear "$ram" 0
 	cp_loop_detach "$disk"
 	umount "$mnt"
 	mount /dev/mapper/below "$mnt"
@@ -282,11 +285,13 @@ test_leftovers() { # DEVICE [overlay]
 
 # Parts of blocks of a file that shares some go through the page cache. What cannot be written there is not reported as
 # written: neither where the rest of the block has to be read first, nor in a hole, where it is tried at once, nor where
-# a copy ends there, for which overlayfs has a way of its own.
-test_lost_page() { # [overlay]
-	lb_step "parts of blocks that cannot be written${1:+, below overlayfs}"
-	local disk file mnt=/run/faulty at
-	below_up "$ram"
+# a copy ends there, for which overlayfs has a way of its own. Nor is it left in the page cache, for the next write to
+# another part of the same block to take along.
+test_lost_page() { # DISK [overlay]
+	local under=$1 disk file mnt=/run/faulty at
+	shift
+	lb_step "parts of blocks that cannot be written, sectors of $(blockdev --getss "$under")${1:+, below overlayfs}"
+	below_up "$under"
 	mkfs.xfs --unsupported -q -f /dev/mapper/below
 	mount /dev/mapper/below "$mnt"
 	file=$(a_file "$mnt" "${1:-}")
@@ -295,20 +300,17 @@ test_lost_page() { # [overlay]
 	cp_fill "$disk" 0 $mib
 	blk-copy "$disk" "$disk:8m" 1m
 	sync "$disk"
-	dmsetup suspend --nolockfs below
-	dmsetup reload below --table "0 $((128 * 2048)) flakey $ram 0 0 60 1 error_writes"
-	dmsetup resume below
+	below_becomes flakey "$under" 0 0 60 1 error_writes
 	for at in 8 16; do
 		must_fail "$io_error" dd if=/dev/urandom of="$disk" bs=512 seek=$((at * 2048 + 3)) count=1 oflag=direct \
 			conv=notrunc status=none
 		must_fail "$io_error" blk-copy "$disk:4608" "$disk:$((at * mib + 66048))" 3k
 	done
-	dmsetup suspend --nolockfs below
-	dmsetup reload below --table "0 $((128 * 2048)) linear $ram 0"
-	dmsetup resume below
-	# It was for the pages, not for a file system that has shut down.
-	dd if="$disk" of="$disk" bs=512 skip=3 seek=$((8 * 2048 + 3)) count=1 iflag=direct oflag=direct conv=notrunc \
+	below_becomes linear "$under" 0
+	# It was for the pages, not for a file system that has shut down; in the same pages as what has failed.
+	dd if="$disk" of="$disk" bs=512 skip=4 seek=$((8 * 2048 + 4)) count=1 iflag=direct oflag=direct conv=notrunc \
 		status=none || lb_fail "the file system is of no use any more"
+	dd if=/dev/zero of="$disk" bs=512 seek=$((16 * 2048 + 4)) count=1 oflag=direct conv=notrunc status=none
 	cp_loop_detach "$disk"
 	umount -R "$mnt"
 	mount /dev/mapper/below "$mnt"
@@ -367,8 +369,11 @@ test_shutdown ext4 -F
 test_shutdown xfs -f --unsupported
 test_flakey ext4
 test_flakey xfs
-test_lost_page
-test_lost_page overlay
+test_lost_page "$ram"
+test_lost_page "$ram" overlay
+large=$(cp_null large size=128 blocksize=4096)
+test_lost_page "$large"
+cp_null_remove large
 roomy=$(lb_ramdisk 300)
 test_leftovers "$roomy" overlay
 # There it fails when the call is long over.

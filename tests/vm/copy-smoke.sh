@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: blk-copy from program to driver and back: offloaded, emulated, refused; page caches; attributes
-# needs: jq dmsetup mkfs.minix blkdiscard
+# needs: jq dmsetup mkfs.minix blkdiscard python3
 # timeout: 200
 # debug: yes
 set -eu -o pipefail
@@ -88,6 +88,30 @@ test_neighbours() {
 	cp_fault smoke clear
 	cp_same "$disk" $((32 * mib + 512)) "$disk" 512 $((mib - 512))
 	[ "$(cp_sum "$disk" 0 512)" = "$(head -c 512 /dev/zero | sha256sum)" ] || lb_fail "what was written beside it is lost"
+}
+
+# Whoever has mapped the destination and comes to it in the middle of the copy waits for the end, and finds what was copied.
+test_mapped() {
+	lb_step "a program writes to memory mapped from the destination in the middle of a copy"
+	local copier
+	cp_fill "$disk" $((32 * mib)) $mib
+	cp_fill "$disk" $((8 * mib)) $mib
+	cp_fault smoke "copy $((32 * mib)) $mib delay 2000000"
+	blk-copy "$disk:32m" "$disk:8m" 1m &
+	copier=$!
+	sleep 0.7
+	python3 - "$disk" $((8 * mib)) <<-'E' || lb_fail "the program failed"
+		import mmap, os, sys
+		disk = os.open(sys.argv[1], os.O_RDWR)
+		with mmap.mmap(disk, 1 << 20, offset=int(sys.argv[2])) as memory:
+		    memory[40960:41472] = bytes(512)
+		    memory.flush()
+	E
+	wait "$copier" || lb_fail "the copy has failed"
+	cp_fault smoke clear
+	cp_same "$disk" $((32 * mib)) "$disk" $((8 * mib)) 40960
+	cp_same "$disk" $((32 * mib + 41472)) "$disk" $((8 * mib + 41472)) $((mib - 41472))
+	[ "$(cp_sum "$disk" $((8 * mib + 40960)) 512)" = "$(head -c 512 /dev/zero | sha256sum)" ] || lb_fail "what was written is lost"
 }
 
 # Buffers of a file system that was there are held for a while, and the cache with them, as long as somebody has it open.
@@ -262,6 +286,7 @@ disk=$(cp_null smoke size=64)
 test_offload
 test_page_cache
 test_neighbours
+test_mapped
 if [ -e /sys/kernel/debug/kmemleak ]; then
 	lb_part_skipped "the debug kernels have no minix: a page cache that lingers"
 else

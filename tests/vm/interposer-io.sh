@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: stacks of interposers, splits, flushes, NOWAIT, polling, cgroups, an owner that dies, a target that is slow
-# needs: dmsetup fio mkfs.ext4 e2fsck jq blkdiscard
+# needs: dmsetup fio mkfs.ext4 e2fsck jq blkdiscard python3
 # timeout: 500
 # mem: 3G
 # one-thread: yes
@@ -13,6 +13,8 @@ set -eu -o pipefail
 . tests/lib/assert.sh
 # shellcheck source=tests/vm/interposer-lib.sh
 . tests/vm/interposer-lib.sh
+# shellcheck source=tests/vm/copy-lib.sh
+. tests/vm/copy-lib.sh
 
 linear() { # NAME DEVICE
 	blk-interpose create "$1" --table "0 $(bi_sectors "$2") linear [interpose]$2 0"
@@ -122,18 +124,115 @@ test_traced() {
 	bi_none_left
 }
 
-# What log-writes records of flushes and FUA has come all the way through.
+# What has arrived at the original, in its order: SECTOR:FLAGS of each write (2: FUA), F for a flush. FUA of our own
+# attach and detach are elsewhere, and flushes in a row count as one.
+logged() { # LOG-DEVICE SECTOR...
+	python3 - "$@" <<-'E'
+		import struct, sys
+		log, wanted = open(sys.argv[1], "rb"), [int(s) for s in sys.argv[2:]]
+		_, _, entries, sector_size = struct.unpack("<QQQI", log.read(28))
+		at, seen = sector_size, []
+		for _ in range(entries):
+		    log.seek(at)
+		    sector, sectors, flags, _ = struct.unpack("<QQQQ", log.read(32))
+		    at += sector_size + (0 if flags & 4 else sectors * 512)
+		    if not sectors and flags & 1:
+		        what = "F"
+		    elif sector in wanted:
+		        what = f"{sector}:{flags & 3}"
+		    else:
+		        continue
+		    if seen or what != "F":
+		        seen += [what] if what != "F" or seen[-1] != "F" else []
+		print(*seen)
+	E
+}
+
+# Through a target and past it. The log is below: it is the original.
 test_flush() {
-	lb_step "PREFLUSH and FUA arrive"
+	local target seen
 	modprobe dm-log-writes || lb_fail "no dm-log-writes"
-	blk-interpose create log0 --table "0 $(bi_sectors /dev/vda) log-writes [interpose]/dev/vda /dev/vdb"
-	dd if=/dev/urandom of=/dev/vda bs=4k count=1 oflag=direct,sync status=none
-	dd if=/dev/urandom of=/dev/vda bs=4k count=1 seek=1 oflag=direct conv=fsync status=none
-	blk-interpose remove log0
-	# The entries: sector, sectors, flags (1 flush, 2 FUA), length; each in a sector of its own.
-	local flags
-	flags=$(od -An -v -tu8 -w512 -j512 -N 262144 /dev/vdb | awk '$3 % 4 { n++ } END { print n + 0 }')
-	((flags > 0)) || lb_fail "the log has no flush"
+	for target in linear none; do
+		lb_step "PREFLUSH and FUA arrive at the original, each as itself: $target"
+		dmsetup create logged --table "0 $(bi_sectors /dev/vda) log-writes /dev/vda /dev/vdb"
+		dmsetup mknodes logged
+		[ "$target" = none ] || linear top /dev/mapper/logged
+		dd if=/dev/urandom of=/dev/mapper/logged bs=4k count=3 seek=8 oflag=direct,dsync status=none
+		dd if=/dev/urandom of=/dev/mapper/logged bs=4k count=1 seek=32 oflag=direct conv=fsync status=none
+		[ "$target" = none ] || blk-interpose remove top
+		dmsetup remove logged
+		seen=$(logged /dev/vdb 64 72 80 256)
+		[ "$seen" = "64:2 F 72:2 F 80:2 F 256:0 F" ] || lb_fail "what has arrived is $seen"
+	done
+	bi_none_left
+}
+
+# How long a removal has held I/O back, in ms.
+held_back() { # NAME
+	blk-interpose remove "$1" 2>&1 | tee "$lb_state/removed" | sed -n 's/.*held back for \([0-9]*\).*/\1/p'
+}
+
+must_be_held() { # NAME MILLISECONDS
+	local ms
+	ms=$(held_back "$1")
+	[ -n "$ms" ] || lb_fail "removed, but not said how long that took: $(<"$lb_state/removed")"
+	[ "$ms" -ge "$2" ] || lb_fail "detached while the target had something yet: I/O was held back for $ms ms"
+}
+
+# A target that takes its time for flushes only.
+test_flush_in_flight() {
+	lb_step "a flush that the target has is waited for"
+	blk-interpose create slow0 \
+		--table "0 $(bi_sectors /dev/vda) delay [interpose]/dev/vda 0 0 [interpose]/dev/vda 0 0 [interpose]/dev/vda 0 1500"
+	sync /dev/vda &
+	sleep 0.3
+	must_be_held slow0 700
+	wait $!
+	bi_none_left
+}
+
+# The second read comes while the gate is closed for the first, is let through when that takes too long, and has to be
+# waited for like the first, which ends sooner.
+test_released_in_flight() {
+	lb_step "what has waited at the gate and is with the target now is waited for"
+	local first second
+	blk-interpose create slow0 --table "0 $(bi_sectors /dev/vda) delay [interpose]/dev/vda 0 4000"
+	dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct status=none &
+	first=$!
+	sleep 0.3
+	(sleep 0.5 && dd if=/dev/vda of=/dev/null bs=4k count=1 skip=8 iflag=direct status=none) &
+	second=$!
+	# 2 s for the first, 1 s for others, and to the end of the second: 2.9 s; 0.7 s to that of the first.
+	must_be_held slow0 3700
+	wait "$first" "$second" || lb_fail "a read has failed"
+	bi_none_left
+}
+
+# The discard is for two disks. That for the original is past the hook before there is one, and waits in the hands of
+# its submitter, who sleeps in the queue of the other disk.
+test_submitter() {
+	lb_step "who has something for the original in hand is waited for"
+	local slow begun
+	cp_load null-copy
+	slow=$(cp_null slow size=64 hw_queue_depth=1 submit_queues=1)
+	echo none >"/sys/block/${slow#/dev/}/queue/scheduler"
+	cp_fault slow "read 0 4096 delay 4000000"
+	dmsetup create both --table "0 131072 striped 2 128 $slow 0 /dev/vda 0"
+	dmsetup mknodes both
+	dd if="$slow" of=/dev/null bs=4k count=1 iflag=direct status=none &
+	sleep 0.3
+	blkdiscard -l 1M /dev/mapper/both &
+	sleep 0.3
+	begun=$(date +%s%N)
+	linear top /dev/vda
+	begun=$((($(date +%s%N) - begun) / 1000000))
+	wait
+	((begun >= 2000)) || lb_fail "attached after $begun ms, with a discard under way past the target"
+	blk-interpose remove top
+	dmsetup remove both
+	cp_null_remove slow
+	cp_unload null-copy
+	bi_none_left
 }
 
 test_nowait_and_polling() {
@@ -270,6 +369,9 @@ lb_load_interposer
 test_nested
 test_bio_based
 test_inflight
+test_submitter
+test_flush_in_flight
+test_released_in_flight
 test_traced
 test_flush
 test_nowait_and_polling
