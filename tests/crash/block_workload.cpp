@@ -44,7 +44,8 @@ History BlockWorkload::run()
     const unsigned phases = options_.snapshots + 1;
     for (unsigned phase = 0; phase < phases; phase++) {
         run_threads(options_.ops / phases, phase);
-        flush();
+        if (!options_.only_fua)
+            flush();
         if (phase < options_.snapshots)
             take_snapshot(phase);
     }
@@ -99,7 +100,7 @@ void BlockWorkload::one_op(test::Random &random, test::AlignedBuffer &buffer)
         dice -= hit ? 0 : share;
         return hit;
     };
-    if (falls_in(options_.flush_percent))
+    if (falls_in(options_.only_fua ? 0 : options_.flush_percent))
         return flush();
     if (falls_in(options_.burst_percent))
         return burst(random, buffer);

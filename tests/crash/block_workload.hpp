@@ -29,6 +29,8 @@ struct BlockOptions {
     unsigned discard_percent = 8;
     unsigned zero_percent = 8;
     unsigned burst_percent = 4;
+    // Flushes do not get to the device: none are sent, and nothing is promised but by FUA.
+    bool only_fua = false;
     // Internal snapshots, taken by qemu-img while the device is suspended.
     unsigned snapshots = 0;
     std::string dm_name;

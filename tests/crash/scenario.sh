@@ -78,6 +78,16 @@ crash_write() {
 	"$crash_bin/crash-workload" --history "$crash_dir/history" --log-device crash-log --seed "$crash_seed" "$@"
 }
 
+# crash_write_fua DEVICE [ARGUMENT...]: nothing is durable but what was written with FUA, which programs send with a flush
+# behind it: that does not arrive.
+crash_write_fua() {
+	local device=$1
+	shift
+	crash_layer crash-top "0 $(blockdev --getsz "$device") flush-order $device none"
+	crash_write block /dev/mapper/crash-top --only-fua --fua-percent 60 "$@"
+	dmsetup remove crash-top
+}
+
 # crash_replay POINTS [ARGUMENT...]
 crash_replay() {
 	local points=$1 keep=$LIVEBLK_RESULTS/crash-${crash_name:?} output

@@ -22,6 +22,7 @@ void add_block_options(CLI::App &app, crash::BlockOptions &options)
     app.add_option("--largest", options.largest, "bytes of the largest request")->check(CLI::Range(4096, 1 << 24));
     app.add_option("--flush-percent", options.flush_percent, "share of flushes");
     app.add_option("--fua-percent", options.fua_percent, "share of FUA writes");
+    app.add_flag("--only-fua", options.only_fua, "no flushes, also not at the end");
     app.add_option("--discard-percent", options.discard_percent, "share of discards");
     app.add_option("--zero-percent", options.zero_percent, "share of write-zeroes");
     app.add_option("--burst-percent", options.burst_percent, "share of allocation bursts");

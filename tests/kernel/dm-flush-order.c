@@ -5,6 +5,7 @@
  *
  *   0 <sectors> flush-order <device> in_turn
  *   0 <sectors> flush-order <device> late <milliseconds> [<milliseconds>]
+ *   0 <sectors> flush-order <device> none
  *
  * in_turn: one at a time. dm-log-writes gives what a flush covers to that flush
  * when it begins, and logs it when that flush ends. A second one that begins
@@ -15,6 +16,9 @@
  * late: one flush in four takes a random time, up to so long. Above and below
  * dm-log-writes that is the case in which its log is wrong. With a second time,
  * one write in four does so too: what begins meanwhile does not cover it.
+ *
+ * none: flushes end at once, and nobody below hears of them. Who makes a write
+ * durable sends a flush after it, besides asking for FUA; here FUA has to do.
  *
  * Lock: flush_order.lock, a leaf, taken from any context.
  */
@@ -32,6 +36,7 @@
  * @dev: where all goes
  * @late: longest delay of a flush in milliseconds; 0: in turn
  * @late_writes: longest delay of a write in milliseconds; 0: none
+ * @none: no flush goes on
  * @lock: @waiting and @busy
  * @waiting: flushes whose turn it is not yet
  * @busy: one is under way
@@ -40,6 +45,7 @@ struct flush_order {
 	struct dm_dev *dev;
 	unsigned int late;
 	unsigned int late_writes;
+	bool none;
 	spinlock_t lock; /* waiting, busy */
 	struct bio_list waiting;
 	bool busy;
@@ -101,6 +107,10 @@ static int flush_order_map(struct dm_target *ti, struct bio *bio)
 		return start_late(io, fo->late_writes);
 	if (!(bio->bi_opf & REQ_PREFLUSH))
 		return DM_MAPIO_REMAPPED;
+	if (fo->none) {
+		bio_endio(bio);
+		return DM_MAPIO_SUBMITTED;
+	}
 	return fo->late ? start_late(io, fo->late) : start_in_turn(fo, io);
 }
 
@@ -129,6 +139,9 @@ static int parse_mode(struct flush_order *fo, unsigned int argc, char **argv)
 {
 	if (argc == 2 && !strcmp(argv[1], "in_turn"))
 		return 0;
+	fo->none = argc == 2 && !strcmp(argv[1], "none");
+	if (fo->none)
+		return 0;
 	if (argc < 3 || argc > 4 || strcmp(argv[1], "late") ||
 	    kstrtouint(argv[2], 10, &fo->late) || !fo->late)
 		return -EINVAL;
@@ -147,7 +160,7 @@ static int flush_order_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	spin_lock_init(&fo->lock);
 	r = parse_mode(fo, argc, argv);
 	if (r)
-		ti->error = "expected <device> in_turn | <device> late <ms> [<ms>]";
+		ti->error = "expected <device> in_turn | none | late <ms> [<ms>]";
 	else
 		r = dm_get_device(ti, argv[0], dm_table_get_mode(ti->table),
 				  &fo->dev);

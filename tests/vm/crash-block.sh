@@ -35,9 +35,24 @@ busy_commits() {
 	crash_write_late=0
 }
 
+only_fua() {
+	crash_name=only-fua
+	crash_wanted "$crash_name" || return 0
+	lb_step "$crash_name"
+	crash_poison 0
+	qemu-img create -q -f qcow2 -o cluster_size=16K "$crash_disk" 8M
+	crash_log_start
+	lb_attach crash-dev "$crash_store"
+	crash_write_fua /dev/mapper/crash-dev --cluster-size 16384 --ops 150
+	lb_detach crash-dev
+	crash_log_stop
+	crash_replay 10 --attach crash-again
+}
+
 run_all() {
 	busy_commits
 	zero_clusters
+	only_fua
 	crash_scenario refcounts-64 4 8M cluster_size=16K,refcount_bits=64 --ops 200
 	crash_scenario refcounts-1 4 8M cluster_size=8K,refcount_bits=1 --ops 200 --discard-percent 25 --zero-percent 20
 	crash_scenario version-2 4 8M compat=0.10,cluster_size=16K --ops 200

@@ -8,12 +8,13 @@ set -eu -o pipefail
 . tests/vm/lib.sh
 . tests/crash/scenario.sh
 
-# file_scenario FILE-SYSTEM POINTS DISK-MIB MKFS-COMMAND...
+# file_scenario FILE-SYSTEM flush|fua POINTS MKFS-COMMAND...
 file_scenario() {
-	local fs=$1 points=$2 lower=/run/crash/lower
-	crash_name=file-on-$fs
+	local fs=$1 by=$2 points=$3 lower=/run/crash/lower
+	crash_name=file-on-$fs-$by
+	crash_wanted "$crash_name" || return 0
 	lb_step "$crash_name: an image of 8M in a file"
-	shift 2
+	shift 3
 	mkdir -p "$lower"
 	modprobe "$fs"
 	crash_poison 0
@@ -24,7 +25,10 @@ file_scenario() {
 	crash_log_start
 	mount -t "$fs" "$crash_store" "$lower"
 	lb_attach crash-dev "$lower/image"
-	crash_write block /dev/mapper/crash-dev --cluster-size 16384 --ops 150
+	case $by in
+	flush) crash_write block /dev/mapper/crash-dev --cluster-size 16384 --ops 150 ;;
+	fua) crash_write_fua /dev/mapper/crash-dev --cluster-size 16384 --ops 100 ;;
+	esac
 	lb_detach crash-dev
 	umount "$lower"
 	crash_log_stop
@@ -33,8 +37,9 @@ file_scenario() {
 }
 
 run_all() {
-	file_scenario ext4 10 mkfs.ext4 -q
-	file_scenario xfs 10 mkfs.xfs -q --unsupported
+	file_scenario ext4 flush 10 mkfs.ext4 -q
+	file_scenario xfs flush 10 mkfs.xfs -q --unsupported
+	file_scenario xfs fua 6 mkfs.xfs -q --unsupported
 }
 
 lb_load

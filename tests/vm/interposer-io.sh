@@ -182,8 +182,12 @@ must_be_held() { # NAME MILLISECONDS
 # A target that takes its time for flushes only.
 test_flush_in_flight() {
 	lb_step "a flush that the target has is waited for"
-	blk-interpose create slow0 \
-		--table "0 $(bi_sectors /dev/vda) delay [interpose]/dev/vda 0 0 [interpose]/dev/vda 0 0 [interpose]/dev/vda 0 1500"
+	local lower
+	linear slow0 /dev/vda
+	lower=$(blk-interpose list --json | jq -r '.[0].lower')
+	dmsetup suspend slow0
+	dmsetup reload slow0 --table "0 $(bi_sectors /dev/vda) delay $lower 0 0 $lower 0 0 $lower 0 1500"
+	dmsetup resume slow0
 	sync /dev/vda &
 	sleep 0.3
 	must_be_held slow0 700
