@@ -467,7 +467,7 @@ const struct block_device_operations blki_upper_fops = {
 	.free_disk = blki_free_disk,
 };
 
-COMPAT_DEFINE_DISK_RELEASE(blki_lower_release, disk)
+COMPAT_DEFINE_DISK_RELEASE(blki_lower_release)
 {
 	struct blki_pair *pair = disk->private_data;
 

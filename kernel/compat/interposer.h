@@ -21,12 +21,12 @@
 #define compat_ftrace_arg0(fregs) ftrace_regs_get_argument(fregs, 0)
 #endif
 
-/* From 6.5 on a disk is not told how it was open. */
+/* A function with the argument disk. From 6.5 on that is not told how it was open. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
-#define COMPAT_DEFINE_DISK_RELEASE(name, disk) \
+#define COMPAT_DEFINE_DISK_RELEASE(name) \
 	static void name(struct gendisk *disk, fmode_t mode)
 #else
-#define COMPAT_DEFINE_DISK_RELEASE(name, disk) \
+#define COMPAT_DEFINE_DISK_RELEASE(name) \
 	static void name(struct gendisk *disk)
 #endif
 

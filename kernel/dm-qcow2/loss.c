@@ -253,8 +253,10 @@ static int save(struct qcow2_image *q, struct qcow2_record *rec)
 	}
 	mutex_unlock(&rec->busy);
 	if (r)
-		qcow2_err(q, "the table before still cannot write its changes: error %d%s",
-			  r, marked ? "; the image is marked dirty: to accept the loss, remove the device and run qemu-img check -r all" : "");
+		qcow2_err(q, "the table before still cannot write its changes: error %d",
+			  r);
+	if (marked)
+		qcow2_err(q, "the image is marked dirty: to accept the loss, remove the device and run qemu-img check -r all");
 	return r;
 }
 

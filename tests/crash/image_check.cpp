@@ -116,7 +116,8 @@ void ImageCheck::check_raw(std::span<const std::byte> device, const Oracle &orac
 {
     Findings findings;
     if (device.size() < oracle.sectors() * test::sector_size)
-        throw Corruption(fmt::format("there are only {} of {} sectors", device.size() / test::sector_size, oracle.sectors()));
+        throw Corruption(
+            fmt::format("there are only {} of {} sectors", device.size() / test::sector_size, oracle.sectors()));
     for (std::uint64_t s = 0; s < oracle.sectors(); s++)
         if (auto text = oracle.judge(s, device.subspan(s * test::sector_size, test::sector_size)))
             findings.add(std::move(*text));

@@ -22,14 +22,14 @@ class Corruption : public std::runtime_error {
 };
 
 struct CheckOptions {
-    std::string target;            // device or file that receives the state of the logged device
-    bool raw = false;              // the workload wrote to the logged device, or to the file on it, without a qcow2 image
-    std::string lower_fs;          // type of a file system on the logged device that holds the image as a file
-    std::string lower_mount;       // where to mount that
-    std::string image_name;        // of the file in it
-    std::string attach;            // name to attach the image by through the module; empty: not attached
-    std::string guest_fs;          // type of a file system inside the image, holding fsynced files
-    std::string guest_mount;       // where to mount that
+    std::string target;      // device or file that receives the state of the logged device
+    bool raw = false;        // the workload wrote to the logged device, or to the file on it, without a qcow2 image
+    std::string lower_fs;    // type of a file system on the logged device that holds the image as a file
+    std::string lower_mount; // where to mount that
+    std::string image_name;  // of the file in it
+    std::string attach;      // name to attach the image by through the module; empty: not attached
+    std::string guest_fs;    // type of a file system inside the image, holding fsynced files
+    std::string guest_mount; // where to mount that
     std::size_t recheck_every = 8; // points after which the image is checked once more, after the detach
 };
 

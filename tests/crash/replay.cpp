@@ -43,7 +43,8 @@ void add_options(CLI::App &app, Options &options)
     app.add_flag("--all", options.all, "every flush and FUA boundary");
     app.add_option("--between", options.between, "with --all: number of points between boundaries");
     app.add_option("--only", options.only, "check only the point of this number");
-    app.add_flag("--raw", options.check.raw, "there is no qcow2 image: the workload wrote to the logged device, or to the file on it");
+    app.add_flag("--raw", options.check.raw,
+                 "there is no qcow2 image: the workload wrote to the logged device, or to the file on it");
     app.add_option("--lower-fs", options.check.lower_fs, "file system on the logged device that holds the image");
     app.add_option("--lower-mount", options.check.lower_mount, "where to mount it");
     app.add_option("--image-name", options.check.image_name, "file name of the image in it");

@@ -8,8 +8,6 @@
 #
 # Environment: LIVEBLK_COPY_MIB, what is copied on XFS (1024).
 set -eu -o pipefail
-# shellcheck source=tests/vm/lib.sh
-. tests/vm/lib.sh
 # shellcheck source=tests/vm/copy-lib.sh
 . tests/vm/copy-lib.sh
 BENCH_SMOKE=1

@@ -9,10 +9,6 @@
 # Environment: LIVEBLK_SEED, the seed of the first run, each further one counts one up; LIVEBLK_COPY_OPS, operations in all
 # (default 100,000, 40 times that with LIVEBLK_FULL=1, a tenth on a debug kernel).
 set -eu -o pipefail
-# shellcheck source=tests/vm/lib.sh
-. tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
 # shellcheck source=tests/vm/copy-lib.sh
 . tests/vm/copy-lib.sh
 

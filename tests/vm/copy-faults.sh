@@ -5,10 +5,6 @@
 # timeout: 900
 # mem: 3G
 set -eu -o pipefail
-# shellcheck source=tests/vm/lib.sh
-. tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
 # shellcheck source=tests/vm/copy-lib.sh
 . tests/vm/copy-lib.sh
 
@@ -296,7 +292,7 @@ test_lost_page() { # DISK [overlay]
 	mount /dev/mapper/below "$mnt"
 	file=$(a_file "$mnt" "${1:-}")
 	truncate -s 24M "$file"
-	disk=$(cp_loop "$file")
+	disk=$(cp_loop -b 512 "$file")
 	cp_fill "$disk" 0 $mib
 	blk-copy "$disk" "$disk:8m" 1m
 	sync "$disk"
@@ -315,7 +311,7 @@ test_lost_page() { # DISK [overlay]
 	umount -R "$mnt"
 	mount /dev/mapper/below "$mnt"
 	file=$(a_file "$mnt" "${1:-}")
-	disk=$(cp_loop "$file")
+	disk=$(cp_loop -b 512 "$file")
 	cp_same "$disk" 0 "$disk" $((8 * mib)) $mib
 	cmp -n $mib "$disk" /dev/zero --ignore-initial=$((16 * mib)):0 || lb_fail "something was written"
 	cp_loop_detach "$disk"

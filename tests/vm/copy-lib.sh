@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
-# What the tests of blk-copy, loop-copy and null-copy share. Needs tests/vm/lib.sh and tests/lib/assert.sh.
+# What the tests of blk-copy, loop-copy and null-copy share.
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
 
 export PATH=$LIVEBLK_BUILD/bin:$PATH
 # shellcheck disable=SC2034 # for the tests that source this

@@ -6,10 +6,6 @@
 # mem: 3G
 # debug: yes
 set -eu -o pipefail
-# shellcheck source=tests/vm/lib.sh
-. tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
 # shellcheck source=tests/vm/copy-lib.sh
 . tests/vm/copy-lib.sh
 

@@ -5,8 +5,6 @@
 # timeout: 200
 # debug: yes
 set -eu -o pipefail
-# shellcheck source=tests/vm/lib.sh
-. tests/vm/lib.sh
 # shellcheck source=tests/vm/copy-lib.sh
 . tests/vm/copy-lib.sh
 

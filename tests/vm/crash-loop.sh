@@ -5,8 +5,6 @@
 # timeout: 600
 # mem: 3G
 set -eu -o pipefail
-. tests/vm/lib.sh
-. tests/lib/assert.sh
 . tests/vm/copy-lib.sh
 . tests/crash/scenario.sh
 

@@ -5,8 +5,6 @@
 # timeout: 900
 # mem: 3G
 set -eu -o pipefail
-# shellcheck source=tests/vm/lib.sh
-. tests/vm/lib.sh
 # shellcheck source=tests/vm/copy-lib.sh
 . tests/vm/copy-lib.sh
 

@@ -7,10 +7,6 @@
 # append: memmap=64M!1G
 # one-thread: yes
 set -eu -o pipefail
-# shellcheck source=tests/vm/lib.sh
-. tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
 # shellcheck source=tests/vm/interposer-lib.sh
 . tests/vm/interposer-lib.sh
 

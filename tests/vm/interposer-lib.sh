@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
-# What the tests of blk-interposer share. Needs tests/vm/lib.sh and tests/lib/assert.sh.
+# What the tests of blk-interposer share.
+# shellcheck source=tests/vm/lib.sh
+. tests/vm/lib.sh
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
 
 bi_mnt=/run/interposed
 : "${lb_state:?source tests/vm/lib.sh first}"

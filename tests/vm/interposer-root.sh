@@ -8,10 +8,6 @@
 # one-thread: yes
 # debug: no
 set -eu -o pipefail
-# shellcheck source=tests/vm/lib.sh
-. tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
 # shellcheck source=tests/vm/interposer-lib.sh
 . tests/vm/interposer-lib.sh
 
