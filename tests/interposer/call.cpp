@@ -64,6 +64,7 @@ void detach(const UniqueFd &control, const Words &words, std::uint32_t flags)
     call.flags = flags;
     call.timeout_ms = number(words[1]);
     make(control, BLK_INTERPOSER_DETACH, "detach", call);
+    fmt::print("{}\n", call.parked_ns / 1'000'000);
 }
 
 void destroy(const UniqueFd &control, const std::string &id)

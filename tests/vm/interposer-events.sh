@@ -332,7 +332,7 @@ test_late() {
 	dmsetup mknodes again
 	dd if="$lb_state/new" of=/dev/mapper/again oflag=direct conv=notrunc status=none
 	interposer-call attach "$id" /dev/mapper/again 1000
-	interposer-call detach "$id" 1000
+	interposer-call detach "$id" 1000 >/dev/null
 	dmsetup remove again
 	wait_for interposer-call destroy "$id"
 	dd if=/dev/vda iflag=direct bs=4k count=1 status=none | cmp - "$lb_state/new" ||

@@ -163,49 +163,56 @@ test_flush() {
 	bi_none_left
 }
 
-# How long a removal has held I/O back, in ms.
-held_back() { # NAME
-	blk-interpose remove "$1" 2>&1 | tee "$lb_state/removed" | sed -n 's/.*held back for \([0-9]*\).*/\1/p'
+# Under /dev/vda, with a delay of each kind: read, write, flush. Sets id.
+slow_up() { # MILLISECONDS MILLISECONDS MILLISECONDS
+	local lower
+	read -r id lower < <(interposer-call create /dev/vda)
+	dmsetup create slow0 --table "0 $(bi_sectors /dev/vda) delay $lower 0 $1 $lower 0 $2 $lower 0 $3"
+	dmsetup mknodes slow0
+	interposer-call attach "$id" /dev/mapper/slow0 10000
 }
 
-must_be_held() { # NAME MILLISECONDS
-	local ms
-	ms=$(held_back "$1")
-	[ -n "$ms" ] || lb_fail "removed, but not said how long that took: $(<"$lb_state/removed")"
-	[ "$ms" -ge "$2" ] || lb_fail "detached while the target had something yet: I/O was held back for $ms ms"
+# HELD: for how many ms the detach has held I/O back.
+slow_down() { # HELD AT-LEAST
+	dmsetup remove slow0
+	interposer-call destroy "$id"
+	bi_none_left
+	[ "$1" -ge "$2" ] || lb_fail "detached while the target had something yet: I/O was held back for $1 ms"
 }
 
-# A target that takes its time for flushes only.
 test_flush_in_flight() {
 	lb_step "a flush that the target has is waited for"
-	local lower
-	linear slow0 /dev/vda
-	lower=$(blk-interpose list --json | jq -r '.[0].lower')
-	dmsetup suspend slow0
-	dmsetup reload slow0 --table "0 $(bi_sectors /dev/vda) delay $lower 0 0 $lower 0 0 $lower 0 1500"
-	dmsetup resume slow0
+	local id held
+	slow_up 0 0 3000
 	sync /dev/vda &
 	sleep 0.3
-	must_be_held slow0 700
+	held=$(interposer-call detach "$id" 30000)
 	wait $!
-	bi_none_left
+	slow_down "$held" 1000
 }
 
 # The second read comes while the gate is closed for the first, is let through when that takes too long, and has to be
-# waited for like the first, which ends sooner.
+# waited for like the first, which ends sooner: for 2 s, and after 1 s for the rest, which is less than 1 s of the first.
 test_released_in_flight() {
 	lb_step "what has waited at the gate and is with the target now is waited for"
-	local first second
-	blk-interpose create slow0 --table "0 $(bi_sectors /dev/vda) delay [interpose]/dev/vda 0 4000"
-	dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct status=none &
-	first=$!
-	sleep 0.3
-	(sleep 0.5 && dd if=/dev/vda of=/dev/null bs=4k count=1 skip=8 iflag=direct status=none) &
-	second=$!
-	# 2 s for the first, 1 s for others, and to the end of the second: 2.9 s; 0.7 s to that of the first.
-	must_be_held slow0 3700
-	wait "$first" "$second" || lb_fail "a read has failed"
-	bi_none_left
+	local id held
+	slow_up 4000 0 0
+	held=$(python3 - "$id" <<-'E'
+		import mmap, os, subprocess, sys, threading, time
+		disk = os.open("/dev/vda", os.O_RDONLY | os.O_DIRECT)
+		def read(at):
+		    os.preadv(disk, [mmap.mmap(-1, 4096)], at)
+		first, second = (threading.Thread(target=read, args=[at]) for at in (0, 32768))
+		first.start()
+		time.sleep(0.2)
+		detach = subprocess.Popen(["interposer-call", "detach", sys.argv[1], "30000"])
+		time.sleep(1)
+		second.start()
+		first.join(), second.join()
+		sys.exit(detach.wait())
+	E
+	) || lb_fail "not detached"
+	slow_down "$held" 3400
 }
 
 # The discard is for two disks. That for the original is past the hook before there is one, and waits in the hands of

@@ -178,7 +178,7 @@ test_module() {
 	dmsetup create user --table "0 8192 linear /dev/vdb 0"
 	dmsetup mknodes
 	interposer-call attach "$id" /dev/mapper/there 2000 || lb_fail "the target is taken for a loop"
-	interposer-call detach "$id" 2000
+	interposer-call detach "$id" 2000 >/dev/null
 	dmsetup remove there
 	dmsetup remove user
 	interposer-call destroy "$id"
