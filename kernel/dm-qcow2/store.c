@@ -80,7 +80,11 @@ static char *file_name(struct file *file)
 	return name;
 }
 
-/* The alignment of direct I/O on a file, and of its memory; 0: there is none. */
+/*
+ * The alignment of direct I/O on a file, and of its memory; 0: there is none. A file
+ * system that does not tell has blocks of a page at most, or none at all: what NFS
+ * calls its block is what it likes to send at once.
+ */
 static u32 dio_alignment(struct file *file, u32 *mem)
 {
 	struct inode *inode = file_inode(file);
@@ -93,7 +97,7 @@ static u32 dio_alignment(struct file *file, u32 *mem)
 		*mem = clamp_t(u32, stat.dio_mem_align, SECTOR_SIZE, PAGE_SIZE);
 		return stat.dio_offset_align;
 	}
-	return max_t(u32, 512, i_blocksize(inode));
+	return clamp_t(u32, i_blocksize(inode), SECTOR_SIZE, PAGE_SIZE);
 }
 
 static int open_regular(struct qcow2_store *st, int flags)

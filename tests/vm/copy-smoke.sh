@@ -89,21 +89,20 @@ test_neighbours() {
 # Whoever has mapped the destination and comes to it in the middle of the copy waits for the end, and finds what was copied.
 test_mapped() {
 	lb_step "a program writes to memory mapped from the destination in the middle of a copy"
-	local copier
 	cp_fill "$disk" $((32 * mib)) $mib
 	cp_fill "$disk" $((8 * mib)) $mib
-	cp_fault smoke "copy $((32 * mib)) $mib delay 2000000"
-	blk-copy "$disk:32m" "$disk:8m" 1m &
-	copier=$!
-	sleep 0.7
-	python3 - "$disk" $((8 * mib)) <<-'E' || lb_fail "the program failed"
-		import mmap, os, sys
-		disk = os.open(sys.argv[1], os.O_RDWR)
-		with mmap.mmap(disk, 1 << 20, offset=int(sys.argv[2])) as memory:
-		    memory[40960:41472] = bytes(512)
-		    memory.flush()
+	cp_fault smoke "copy $((32 * mib)) $mib delay 3000000"
+	python3 - "$disk" $((8 * mib)) <<-'E' || lb_fail "the copy has failed"
+		import mmap, os, subprocess, sys, time
+		name, at = sys.argv[1], int(sys.argv[2])
+		memory = mmap.mmap(os.open(name, os.O_RDWR), 1 << 20, offset=at)
+		copier = subprocess.Popen(["blk-copy", f"{name}:32m", f"{name}:8m", "1m"])
+		time.sleep(1)
+		assert copier.poll() is None, "the copy is over"
+		memory[40960:41472] = bytes(512)
+		memory.flush()
+		sys.exit(copier.wait())
 	E
-	wait "$copier" || lb_fail "the copy has failed"
 	cp_fault smoke clear
 	cp_same "$disk" $((32 * mib)) "$disk" $((8 * mib)) 40960
 	cp_same "$disk" $((32 * mib + 41472)) "$disk" $((8 * mib + 41472)) $((mib - 41472))
