@@ -283,26 +283,25 @@ test_leftovers() { # DEVICE [overlay]
 # written: neither where the rest of the block has to be read first, nor in a hole, where it is tried at once, nor where
 # a copy ends there, for which overlayfs has a way of its own. Nor is it left in the page cache, for the next write to
 # another part of the same block to take along.
-test_lost_page() { # DISK [overlay]
-	local under=$1 disk file mnt=/run/faulty at
-	shift
-	lb_step "parts of blocks that cannot be written, sectors of $(blockdev --getss "$under")${1:+, below overlayfs}"
-	below_up "$under"
+test_lost_page() { # [overlay]
+	local disk file mnt=/run/faulty at
+	lb_step "parts of blocks that cannot be written${1:+, below overlayfs}"
+	below_up "$ram"
 	mkfs.xfs --unsupported -q -f /dev/mapper/below
 	mount /dev/mapper/below "$mnt"
 	file=$(a_file "$mnt" "${1:-}")
 	truncate -s 24M "$file"
-	disk=$(cp_loop -b 512 "$file")
+	disk=$(cp_loop "$file")
 	cp_fill "$disk" 0 $mib
 	blk-copy "$disk" "$disk:8m" 1m
 	sync "$disk"
-	below_becomes flakey "$under" 0 0 60 1 error_writes
+	below_becomes flakey "$ram" 0 0 60 1 error_writes
 	for at in 8 16; do
 		must_fail "$io_error" dd if=/dev/urandom of="$disk" bs=512 seek=$((at * 2048 + 3)) count=1 oflag=direct \
 			conv=notrunc status=none
 		must_fail "$io_error" blk-copy "$disk:4608" "$disk:$((at * mib + 66048))" 3k
 	done
-	below_becomes linear "$under" 0
+	below_becomes linear "$ram" 0
 	# It was for the pages, not for a file system that has shut down; in the same pages as what has failed.
 	dd if="$disk" of="$disk" bs=512 skip=4 seek=$((8 * 2048 + 4)) count=1 iflag=direct oflag=direct conv=notrunc \
 		status=none || lb_fail "the file system is of no use any more"
@@ -311,7 +310,7 @@ test_lost_page() { # DISK [overlay]
 	umount -R "$mnt"
 	mount /dev/mapper/below "$mnt"
 	file=$(a_file "$mnt" "${1:-}")
-	disk=$(cp_loop -b 512 "$file")
+	disk=$(cp_loop "$file")
 	cp_same "$disk" 0 "$disk" $((8 * mib)) $mib
 	cmp -n $mib "$disk" /dev/zero --ignore-initial=$((16 * mib)):0 || lb_fail "something was written"
 	cp_loop_detach "$disk"
@@ -365,11 +364,8 @@ test_shutdown ext4 -F
 test_shutdown xfs -f --unsupported
 test_flakey ext4
 test_flakey xfs
-test_lost_page "$ram"
-test_lost_page "$ram" overlay
-large=$(cp_null large size=128 blocksize=4096)
-test_lost_page "$large"
-cp_null_remove large
+test_lost_page
+test_lost_page overlay
 roomy=$(lb_ramdisk 300)
 test_leftovers "$roomy" overlay
 # There it fails when the call is long over.

