@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // How blk-copy reads its arguments.
-#define CATCH_CONFIG_MAIN
 #include <catch2/catch.hpp>
 
 #include "error.hpp"

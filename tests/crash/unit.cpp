@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#define CATCH_CONFIG_MAIN
 #include "disk_state.hpp"
 #include "history.hpp"
 #include "log_writes.hpp"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // The differential test must find what it is for: these are its own tests, on plain files.
-#define CATCH_CONFIG_MAIN
 #include <catch2/catch.hpp>
 
 #include "difftest.hpp"

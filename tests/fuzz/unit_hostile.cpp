@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // The generator itself: a case that is not what its name says would prove nothing.
-#define CATCH_CONFIG_MAIN
 #include <catch2/catch.hpp>
 
 #include "cases.hpp"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // What blk-interpose makes of lines of mountinfo and of status lines of device-mapper; those that no VM can bring about
 // too.
-#define CATCH_CONFIG_MAIN
 #include "block_stack.hpp"
 #include "health.hpp"
 #include "mounts.hpp"
