@@ -169,7 +169,7 @@ test_loop() { # FILE WHAT TYPE
 		cp --reflink=always "$1" "$1.backup"
 		change "$disk"
 		if dmesg | grep -q "${1##*/}: has an extent size hint"; then
-			echo "$2: to be copied when it is detached"
+			lb_part_skipped "$2: a file with an extent size hint that is shared while attached is to be copied when detached"
 		else
 			synced "$disk"
 			ways "$1" "$2, attached and synced after a backup, seed $seed"
