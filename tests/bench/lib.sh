@@ -104,7 +104,7 @@ bench_allocated() { qemu-img check --output=json "$1" | jq '."allocated-clusters
 # A full image discarded as a whole, clusters a second until it is on disk and the image is let go of. Arguments as
 # bench_alloc's; FULL is copied to IMAGE.
 bench_discard() { # PATH ATTACH DETACH IMAGE FULL
-	local path=$1 attach=$2 detach=$3 image=$4 full=$5 clusters start took
+	local path=$1 attach=$2 detach=$3 image=$4 full=$5 clusters left start took
 	cp --sparse=always "$full" "$image"
 	sync "$image"
 	clusters=$(bench_allocated "$image")
@@ -114,7 +114,10 @@ bench_discard() { # PATH ATTACH DETACH IMAGE FULL
 	sync "$bench_dev"
 	"$detach"
 	took=$(($(date +%s%N) - start))
-	[ "$(bench_allocated "$image")" = 0 ] || lb_fail "$path has not discarded everything"
+	left=$(bench_allocated "$image")
+	# qemu-nbd leaves a cluster where one of the pieces ends that the kernel makes, of 2 or 4 GiB.
+	[[ $path == nbd-* ]] || [ "$left" = 0 ] || lb_fail "$path has left $left of $clusters clusters"
+	((left * 1000 < clusters)) || lb_fail "$path has discarded only $((clusters - left)) of $clusters clusters"
 	rm "$image"
 	jq -cn --arg path "$path" --argjson clusters "$clusters" --argjson took "$took" \
 		'{path: $path, workload: "discard-full", iops: ($clusters * 1e9 / $took | round)}' | tee -a "$bench_out"
