@@ -122,7 +122,7 @@ void blki_trial_closed(struct blki_pair *pair)
 static void blki_trial_forget(struct blki_trial *trial)
 {
 	struct blki_pair *pair = trial->pair;
-	bool wrote = op_is_write(trial->opf);
+	bool wrote = trial->nr && op_is_write(trial->opf);
 
 	blki_trial_free(trial);
 	/* The last one to close it looks at this after it has been counted out. */

@@ -241,8 +241,8 @@ static inline void compat_disk_write_zeroes(struct mapped_device *md,
 }
 
 /*
- * A file whose pages must not change while they are written (checksums). Below
- * 6.7 btrfs does not say so of itself.
+ * A file whose pages must not change while they are written (checksums, signatures).
+ * Below 6.7 btrfs and SMB do not say so of themselves.
  */
 static inline bool compat_inode_stable_writes(struct inode *inode)
 {
@@ -250,7 +250,8 @@ static inline bool compat_inode_stable_writes(struct inode *inode)
 	struct super_block *sb = inode->i_sb;
 
 	return (sb->s_iflags & SB_I_STABLE_WRITES) ||
-	       sb->s_magic == BTRFS_SUPER_MAGIC;
+	       sb->s_magic == BTRFS_SUPER_MAGIC ||
+	       sb->s_magic == CIFS_SUPER_MAGIC || sb->s_magic == SMB2_SUPER_MAGIC;
 #else
 	return mapping_stable_writes(inode->i_mapping);
 #endif

@@ -34,6 +34,7 @@
  *   image.alloc_lock       refcounts, allocation, refcount table
  *   image.reftable_lock    the refcount table's place; held by a commit
  *   image.header_lock      the header block
+ *   image.fsync_lock       who asks whether the page cache has lost something
  *   image.md_lock          (irq) dirty lists, entries of cached blocks
  *   image.cache_lock       LRU; processes only
  *   image.range_lock       (irq) range tree
@@ -424,7 +425,8 @@ enum qcow2_mode { QCOW2_MODE_RW, QCOW2_MODE_RO, QCOW2_MODE_FAIL };
  * @live: between a start and a stop, under @state_lock
  * @accept_loss: the next start goes on from what is on disk, whatever was lost
  * @unsaved: the last stop could not write everything, under @state_lock
- * @writes_lost: the store has lost what it had accepted
+ * @fsync_lock: around the fsync of a file that is written through the page cache
+ * @writes_lost: the store has lost what it had accepted, under @fsync_lock
  * @mode: what may be done with the image
  * @geo: the header's facts; the refcount table's place changes under
  *	@alloc_lock, @reftable_lock and @md_lock, all else is fixed
@@ -561,6 +563,7 @@ struct qcow2_image {
 	bool live;
 	bool accept_loss;
 	bool unsaved;
+	struct mutex fsync_lock;	/* writes_lost */
 	bool writes_lost;
 	enum qcow2_mode mode;
 	struct qcow2_geometry geo;

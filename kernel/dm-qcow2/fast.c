@@ -154,8 +154,9 @@ static void inline_rw(struct qcow2_image *q, struct bio *bio,
 	memalloc_noio_restore(noio);
 	if (ret == -EIOCBQUEUED)
 		return;
-	if (ret < 0)
-		bio_associate_blkg(bio); /* as qcow2_io_punt() does */
+	/* A worker does the rest; as qcow2_io_punt(). */
+	if (ret != bio->bi_iter.bi_size)
+		bio_associate_blkg(bio);
 	/* What fails at once may fail only because it is tried here. */
 	inline_complete(&io->iocb, ret < 0 && ret != -EINVAL ? -EAGAIN : ret);
 }

@@ -76,23 +76,37 @@ int qcow2_image_probe(struct qcow2_image *q, struct qcow2_reason *why)
 	return r;
 }
 
+/*
+ * A failed fsync has dropped dirty pages of the page cache for good, and tells
+ * of it once, to one of those who ask: what is lost may be what somebody was
+ * told is written, or what the next commit is about to refer to. So all fail
+ * from then on. One that was interrupted has lost nothing.
+ */
+static int flush_cached(struct qcow2_image *q)
+{
+	int r;
+
+	mutex_lock(&q->fsync_lock);
+	r = qcow2_store_flush(&q->store);
+	if (r && r != -EINTR && r != -ERESTARTSYS && !q->writes_lost) {
+		q->writes_lost = true;
+		qcow2_image_fail(q, "the page cache lost writes, of", 0);
+	}
+	if (!r && q->writes_lost)
+		r = -EIO;
+	mutex_unlock(&q->fsync_lock);
+	return r;
+}
+
 /**
  * qcow2_image_flush() - make everything written so far durable
  * @q: the image
  *
- * A failed fsync has dropped dirty pages of the page cache for good, and tells
- * of it once: what is lost may be what somebody was told is written.
- * Return: 0 or a negative error.
+ * Context: may sleep. Return: 0 or a negative error.
  */
 int qcow2_image_flush(struct qcow2_image *q)
 {
-	int r = qcow2_store_flush(&q->store);
-
-	if (r && !q->store.direct) {
-		q->writes_lost = true;
-		qcow2_image_fail(q, "the page cache lost writes, of", 0);
-	}
-	return r;
+	return q->store.direct ? qcow2_store_flush(&q->store) : flush_cached(q);
 }
 
 static int write_header(struct qcow2_image *q, bool dirty)
@@ -394,6 +408,27 @@ static void set_stopping(struct qcow2_image *q, bool stopping)
 	spin_unlock_irq(&q->md_lock);
 }
 
+/*
+ * What is known to be wrong must not pass for clean; what the last flush tells is
+ * known too late for that, and so the header is written again.
+ */
+static int close_header(struct qcow2_image *q, int r)
+{
+	bool failed = q->mode == QCOW2_MODE_FAIL;
+
+	if (failed)
+		r = qcow2_header_write(q, q->header_dirty_bit) ?: r;
+	else if (!r && q->header_dirty_bit)
+		r = qcow2_header_write(q, false);
+	if (!r && !q->store.bdev &&
+	    qcow2_store_trim(&q->store, qcow2_refcount_end(q)))
+		qcow2_err(q, "the file could not be cut after its last cluster");
+	r = r ?: qcow2_image_flush(q);
+	if (!failed && q->mode == QCOW2_MODE_FAIL)
+		qcow2_header_write(q, q->header_dirty_bit);
+	return r;
+}
+
 /* Writes everything; the image is complete afterwards. */
 static int close_image(struct qcow2_image *q)
 {
@@ -408,15 +443,7 @@ static int close_image(struct qcow2_image *q)
 	}
 	if (!r && !all_clean(q))
 		r = -EIO;
-	/* What is known to be wrong must not pass for clean. */
-	if (q->mode == QCOW2_MODE_FAIL)
-		r = qcow2_header_write(q, q->header_dirty_bit) ?: r;
-	else if (!r && q->header_dirty_bit)
-		r = qcow2_header_write(q, false);
-	if (!r && !q->store.bdev &&
-	    qcow2_store_trim(&q->store, qcow2_refcount_end(q)))
-		qcow2_err(q, "the file could not be cut after its last cluster");
-	return r ?: qcow2_image_flush(q);
+	return close_header(q, r);
 }
 
 static void end_turn(struct qcow2_image *q)

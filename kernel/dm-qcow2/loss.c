@@ -234,29 +234,53 @@ static int refuse_early(struct qcow2_image *q, const struct qcow2_record *rec)
 	return -EBUSY;
 }
 
+/*
+ * A loss that is accepted is one of an image that can be used so: not of one whose
+ * header says, durably, that it has to be repaired first.
+ */
+static bool may_be_dropped(struct qcow2_image *q, struct qcow2_record *rec)
+{
+	lockdep_assert_held(&rec->busy);
+	if (q->read_only || !rec->image || !READ_ONCE(rec->image->unsaved) ||
+	    !READ_ONCE(rec->image->dirty_durable))
+		return true;
+	qcow2_err(q, "the image is marked dirty: to accept the loss, remove device %s and run qemu-img check -r all",
+		  rec->device);
+	return false;
+}
+
+/* Device-mapper drops the table before whether the new one can be resumed or not. */
+static int accept_early(struct qcow2_image *q)
+{
+	struct qcow2_record *rec = find_record(q);
+	int r = 0;
+
+	if (!rec)
+		return 0;
+	mutex_lock(&rec->busy);
+	if (!may_be_dropped(q, rec))
+		r = -EBUSY;
+	mutex_unlock(&rec->busy);
+	record_put(rec);
+	return r;
+}
+
 /* Has the table that @q replaces write what it could not when it was suspended. */
 static int save(struct qcow2_image *q, struct qcow2_record *rec)
 {
-	bool marked = false;
 	int r = 0;
 
 	mutex_lock(&rec->busy);
 	if (rec->image)
 		r = qcow2_image_stop(rec->image);
-	if (r && q->accept_loss) {
-		/* Nothing is dropped for an image that cannot be used so. */
-		marked = !q->read_only && rec->image->dirty_durable;
-		if (!marked) {
-			qcow2_image_forget(rec->image);
-			r = 0;
-		}
+	if (r && q->accept_loss && may_be_dropped(q, rec)) {
+		qcow2_image_forget(rec->image);
+		r = 0;
 	}
 	mutex_unlock(&rec->busy);
 	if (r)
 		qcow2_err(q, "the table before still cannot write its changes: error %d",
 			  r);
-	if (marked)
-		qcow2_err(q, "the image is marked dirty: to accept the loss, remove the device and run qemu-img check -r all");
 	return r;
 }
 
@@ -273,9 +297,9 @@ int qcow2_loss_check(struct qcow2_image *q, bool resuming)
 	struct qcow2_record *rec;
 	int r = 0;
 
-	/* What is accepted is settled when the table is resumed. */
+	/* What is accepted is settled when the table is resumed, if it can be. */
 	if (!resuming && q->accept_loss)
-		return 0;
+		return accept_early(q);
 	while (!r && (rec = find_record(q))) {
 		if (is_lost(rec))
 			r = refuse_lost(q, rec);

@@ -81,6 +81,28 @@ static char *file_name(struct file *file)
 }
 
 /*
+ * Whether direct I/O goes, with memory of the kernel, where the file system says
+ * nothing of it: over a network that may be for the server to decide.
+ */
+static bool direct_works(struct file *file)
+{
+	struct page *page = alloc_page(GFP_KERNEL);
+	struct iov_iter iter;
+	struct kiocb iocb;
+	struct bio_vec bv;
+	ssize_t ret;
+
+	if (!page)
+		return false;
+	bvec_set_page(&bv, page, PAGE_SIZE, 0);
+	iov_iter_bvec(&iter, ITER_DEST, &bv, 1, PAGE_SIZE);
+	init_sync_kiocb(&iocb, file);
+	ret = file->f_op->read_iter ? file->f_op->read_iter(&iocb, &iter) : -EINVAL;
+	__free_page(page);
+	return ret >= 0;
+}
+
+/*
  * The alignment of direct I/O on a file, and of its memory; 0: there is none. A file
  * system that does not tell has blocks of a page at most, or none at all: what NFS
  * calls its block is what it likes to send at once.
@@ -97,6 +119,8 @@ static u32 dio_alignment(struct file *file, u32 *mem)
 		*mem = clamp_t(u32, stat.dio_mem_align, SECTOR_SIZE, PAGE_SIZE);
 		return stat.dio_offset_align;
 	}
+	if (!direct_works(file))
+		return 0;
 	return clamp_t(u32, i_blocksize(inode), SECTOR_SIZE, PAGE_SIZE);
 }
 

@@ -84,6 +84,7 @@ static void init_locks(struct qcow2_image *q)
 {
 	mutex_init(&q->state_lock);
 	mutex_init(&q->header_lock);
+	mutex_init(&q->fsync_lock);
 	mutex_init(&q->alloc_lock);
 	mutex_init(&q->reftable_lock);
 	mutex_init(&q->free_mutex);

@@ -87,12 +87,13 @@ test_slab() {
 
 test_suspend() {
 	lb_step "$holes scattered clusters discarded: the suspend after it"
-	local took image=$dir/disk.qcow2 before after
+	local took discard image=$dir/disk.qcow2 before after
 	scattered_image "$image" "$holes" falloc
 	sync
 	before=$(stat -c %b "$image")
 	lb_attach "$name" "$image"
-	echo "discard: $(timed blkdiscard -l $((holes * 4096)) "$device") ms"
+	discard=$(timed blkdiscard -l $((holes * 4096)) "$device")
+	echo "discard: $discard ms"
 	took=$(timed dmsetup suspend "$name")
 	echo "suspend: $took ms"
 	lb_check "$image"
@@ -103,7 +104,8 @@ test_suspend() {
 	dmsetup resume "$name"
 	lb_detach "$name"
 	rm "$image"
-	((took < 1000)) || lb_fail "the suspend took $took ms"
+	# Beside other work all takes longer, and so does the discard, which must have done most of it.
+	((took < 1000 || took * 2 < discard)) || lb_fail "the suspend took $took ms after a discard of $discard ms"
 }
 
 # Discards of what lies in pieces, many at once and beside writes: each needs more room than one is given.

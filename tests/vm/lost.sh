@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: an image whose changes could not be written never comes back as it was without being told to
-# needs: qemu-img qemu-io dmsetup jq
+# needs: qemu-img qemu-io dmsetup jq mkfs.minix
 # timeout: 600
 #
 # Environment: LIVEBLK_PARTS, the parts to run (default all).
@@ -224,6 +224,9 @@ test_marked() {
 	lb_step "and no longer when it could be written after all"
 	begin
 	fail_suspend 128
+	# Without its changes it could not be used so, and they are not dropped for that.
+	must_fail "." load accept_loss
+	must_be_logged "qcow2.*marked dirty: to accept the loss"
 	dmsetup resume "$name"
 	all_there
 	end
@@ -256,11 +259,47 @@ test_no_late_commit() {
 	end
 }
 
+# The page cache tells of lost writes once, and here to a commit that nobody waits for: whoever asks later has to hear of it
+# too, and what is lost must not become part of the image.
+test_told_once() {
+	lb_step "a file system without direct I/O loses writes"
+	local dir=/run/liveblk-minix
+	modprobe -q minix || { lb_part_skipped "no minix in this kernel: what the page cache loses"; return; }
+	mkdir -p "$dir"
+	mkfs.minix -3 "$below" >/dev/null
+	mount -t minix "$below" "$dir"
+	lb_image "$dir/disk.qcow2" 8M
+	mark_log
+	lb_attach "$name" "$dir/disk.qcow2"
+	must_be_logged "no direct I/O on this file system"
+	write_at 1 0 $mib
+	dmsetup suspend --nolockfs lostbelow
+	dmsetup reload lostbelow --table "0 $(blockdev --getsz "$ram") flakey $ram 0 0 60 1 error_writes"
+	dmsetup resume lostbelow
+	write_sevens
+	mark_log
+	! dmsetup message "$name" 0 commit || lb_fail "committed to a device that fails"
+	must_be_logged "the page cache lost writes"
+	dmsetup suspend --nolockfs lostbelow
+	below_works
+	! sync "$device" 2>/dev/null || lb_fail "a flush succeeds although writes were lost"
+	! dmsetup message "$name" 0 commit || lb_fail "a later commit succeeds"
+	dmsetup remove "$name"
+	qemu-img map -U --output=json "$dir/disk.qcow2" >/run/liveblk-map
+	jq -e 'all(.start < 1048576 or (.data | not))' /run/liveblk-map >/dev/null || lb_fail "mapped: $(</run/liveblk-map)"
+	qemu-img check -q -r all "$dir/disk.qcow2" >/dev/null 2>&1 || true
+	lb_attach "$name" "$dir/disk.qcow2" accept_loss
+	must_hold raw "$device" 1 0 $mib
+	lb_detach "$name"
+	umount "$dir"
+}
+
 lb_load
 ram=$(lb_ramdisk 64)
 dmsetup create lostbelow --table "0 $(blockdev --getsz "$ram") linear $ram 0"
 dmsetup mknodes lostbelow
-for part in ${LIVEBLK_PARTS:-reload_refused reload_saves lost removed other_target marked no_late_commit}; do
+for part in ${LIVEBLK_PARTS:-reload_refused reload_saves lost removed other_target marked no_late_commit
+	told_once}; do
 	"test_$part"
 done
 dmsetup remove lostbelow
