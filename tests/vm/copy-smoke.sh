@@ -86,27 +86,33 @@ test_neighbours() {
 	[ "$(cp_sum "$disk" 0 512)" = "$(head -c 512 /dev/zero | sha256sum)" ] || lb_fail "what was written beside it is lost"
 }
 
-# Whoever has mapped the destination and comes to it in the middle of the copy waits for the end, and finds what was copied.
+# Whoever has mapped the destination and comes to it in the middle of the copy waits for the end, and finds what was
+# copied. What is read there before that is written back over it later: writes take their time here, reads do not.
 test_mapped() {
 	lb_step "a program writes to memory mapped from the destination in the middle of a copy"
-	cp_fill "$disk" $((32 * mib)) $mib
-	cp_fill "$disk" $((8 * mib)) $mib
-	cp_fault smoke "copy $((32 * mib)) $mib delay 3000000"
-	python3 - "$disk" $((8 * mib)) <<-'E' || lb_fail "the copy has failed"
+	local under late=/dev/mapper/late
+	modprobe dm-delay || lb_fail "no dm-delay"
+	under=$(cp_null under size=8)
+	cp_fill "$disk" 0 65536
+	cp_fill "$under" 0 65536
+	dmsetup create late --table "0 16384 delay $under 0 0 $under 0 3000"
+	dmsetup mknodes late
+	python3 - "$disk" "$late" <<-'E' || lb_fail "the copy has failed"
 		import mmap, os, subprocess, sys, time
-		name, at = sys.argv[1], int(sys.argv[2])
-		memory = mmap.mmap(os.open(name, os.O_RDWR), 1 << 20, offset=at)
-		copier = subprocess.Popen(["blk-copy", f"{name}:32m", f"{name}:8m", "1m"])
+		source, late = sys.argv[1:]
+		memory = mmap.mmap(os.open(late, os.O_RDWR), 65536)
+		copier = subprocess.Popen(["blk-copy", "--emulate=always", source, late, "64k"])
 		time.sleep(1)
 		assert copier.poll() is None, "the copy is over"
 		memory[40960:41472] = bytes(512)
 		memory.flush()
 		sys.exit(copier.wait())
 	E
-	cp_fault smoke clear
-	cp_same "$disk" $((32 * mib)) "$disk" $((8 * mib)) 40960
-	cp_same "$disk" $((32 * mib + 41472)) "$disk" $((8 * mib + 41472)) $((mib - 41472))
-	[ "$(cp_sum "$disk" $((8 * mib + 40960)) 512)" = "$(head -c 512 /dev/zero | sha256sum)" ] || lb_fail "what was written is lost"
+	cp_same "$disk" 0 "$late" 0 40960
+	cp_same "$disk" 41472 "$late" 41472 $((65536 - 41472))
+	[ "$(cp_sum "$late" 40960 512)" = "$(head -c 512 /dev/zero | sha256sum)" ] || lb_fail "what was written is lost"
+	dmsetup remove late
+	cp_null_remove under
 }
 
 # Buffers of a file system that was there are held for a while, and the cache with them, as long as somebody has it open.
