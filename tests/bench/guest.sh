@@ -87,7 +87,7 @@ qcow2-on-block() {
 
 discard() {
 	local full=$bench_xfs/full.qcow2 image=$bench_xfs/discard.qcow2
-	qemu-img create -q -f qcow2 -o preallocation=metadata "$full" "${BENCH_DISCARD:-1T}"
+	qemu-img create -q -f qcow2 -o preallocation=metadata "$full" "${BENCH_DISCARD:-64G}"
 	bench_discard nbd-on-xfs bench_nbd bench_nbd_stop "$image" "$full"
 	bench_discard qcow2-on-xfs bench_attach_new bench_detach_new "$image" "$full"
 	rm "$full"
