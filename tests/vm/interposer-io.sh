@@ -16,7 +16,6 @@ linear() { # NAME DEVICE
 	blk-interpose create "$1" --table "0 $(bi_sectors "$2") linear [interpose]$2 0"
 }
 
-
 verify() { # FILENAME [fio options...]
 	local file=$1
 	shift
