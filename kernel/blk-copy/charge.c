@@ -16,26 +16,26 @@
 #include "blk-copy.h"
 
 #ifdef CONFIG_BLK_CGROUP
-static bool is_root(struct cgroup_subsys_state *group)
+static bool blk_copy_is_root(struct cgroup_subsys_state *group)
 {
 	return !group || group == blkcg_root_css;
 }
 
 #ifdef CONFIG_MEMCG
-static void charge_memory(struct blk_copy_charge *c)
+static void blk_copy_charge_memory(struct blk_copy_charge *c)
 {
 	c->memory = cgroup_get_e_css(c->group->cgroup, &memory_cgrp_subsys);
 	c->before = set_active_memcg(mem_cgroup_from_css(c->memory));
 }
 
-static void uncharge_memory(struct blk_copy_charge *c)
+static void blk_copy_uncharge_memory(struct blk_copy_charge *c)
 {
 	set_active_memcg(c->before);
 	css_put(c->memory);
 }
 #else
-static void charge_memory(struct blk_copy_charge *c) { }
-static void uncharge_memory(struct blk_copy_charge *c) { }
+static void blk_copy_charge_memory(struct blk_copy_charge *c) { }
+static void blk_copy_uncharge_memory(struct blk_copy_charge *c) { }
 #endif
 
 /**
@@ -48,11 +48,11 @@ static void uncharge_memory(struct blk_copy_charge *c) { }
 void blk_copy_charge(struct blk_copy_charge *c,
 		     struct cgroup_subsys_state *group)
 {
-	c->group = is_root(group) ? NULL : group;
+	c->group = blk_copy_is_root(group) ? NULL : group;
 	if (!c->group)
 		return;
 	kthread_associate_blkcg(group);
-	charge_memory(c);
+	blk_copy_charge_memory(c);
 }
 EXPORT_SYMBOL_GPL(blk_copy_charge);
 
@@ -64,7 +64,7 @@ void blk_copy_uncharge(struct blk_copy_charge *c)
 {
 	if (!c->group)
 		return;
-	uncharge_memory(c);
+	blk_copy_uncharge_memory(c);
 	kthread_associate_blkcg(NULL);
 }
 EXPORT_SYMBOL_GPL(blk_copy_uncharge);

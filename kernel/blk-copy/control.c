@@ -14,13 +14,13 @@
 
 #include "blk-copy.h"
 
-static struct block_device *bdev_of(struct file *file)
+static struct block_device *blk_copy_bdev_of(struct file *file)
 {
 	return I_BDEV(file->f_mapping->host);
 }
 
 /* A block device that a descriptor of the caller is open on, for @mode. */
-static struct file *get_bdev_file(int fd, fmode_t mode)
+static struct file *blk_copy_get_bdev_file(int fd, fmode_t mode)
 {
 	struct file *file = fget(fd);
 	int err = 0;
@@ -42,22 +42,22 @@ static struct file *get_bdev_file(int fd, fmode_t mode)
  * A file system that is mounted, a volume that is active: they keep in memory
  * what they believe to be on the disk. At the moment of the call, that is.
  */
-static int check_unclaimed(struct file *file)
+static int blk_copy_check_unclaimed(struct file *file)
 {
-	struct block_device *bdev = bdev_of(file);
+	struct block_device *bdev = blk_copy_bdev_of(file);
 	int err;
 
 	if (compat_file_claims(file))
 		return 0;
-	err = compat_bdev_try_claim(bdev, check_unclaimed);
+	err = compat_bdev_try_claim(bdev, blk_copy_check_unclaimed);
 	if (!err)
-		bd_abort_claiming(bdev, check_unclaimed);
+		bd_abort_claiming(bdev, blk_copy_check_unclaimed);
 	return err;
 }
 
 /* As a read and a write would ask security modules. */
-static int check_allowed(struct file *src, struct file *dst,
-			 const struct blk_copy_range *range)
+static int blk_copy_check_allowed(struct file *src, struct file *dst,
+				  const struct blk_copy_range *range)
 {
 	loff_t src_pos = range->src, dst_pos = range->dst;
 	int err = rw_verify_area(READ, src, &src_pos, range->len);
@@ -65,24 +65,24 @@ static int check_allowed(struct file *src, struct file *dst,
 	return err ?: rw_verify_area(WRITE, dst, &dst_pos, range->len);
 }
 
-static int copy_ranges(struct blk_copy_call *call,
-		       struct blk_copy_range *ranges, struct file *src,
-		       struct file *dst)
+static int blk_copy_each_range(struct blk_copy_call *call,
+			       struct blk_copy_range *ranges, struct file *src,
+			       struct file *dst)
 {
 	int err = 0;
 	u32 i;
 
 	for (i = 0; i < call->nr_ranges && !err; i++) {
 		struct blk_copy_request req = {
-			.src = bdev_of(src),
-			.dst = bdev_of(dst),
+			.src = blk_copy_bdev_of(src),
+			.dst = blk_copy_bdev_of(dst),
 			.src_pos = ranges[i].src,
 			.dst_pos = ranges[i].dst,
 			.len = ranges[i].len,
 			.flags = call->flags,
 		};
 
-		err = check_allowed(src, dst, &ranges[i]);
+		err = blk_copy_check_allowed(src, dst, &ranges[i]);
 		if (!err)
 			err = blk_copy(&req);
 		ranges[i].done = req.done;
@@ -92,28 +92,29 @@ static int copy_ranges(struct blk_copy_call *call,
 	return err;
 }
 
-static int with_files(struct blk_copy_call *call, struct blk_copy_range *ranges)
+static int blk_copy_with_files(struct blk_copy_call *call,
+			       struct blk_copy_range *ranges)
 {
 	struct file *src, *dst;
 	int err;
 
-	src = get_bdev_file(call->src_fd, FMODE_READ);
+	src = blk_copy_get_bdev_file(call->src_fd, FMODE_READ);
 	if (IS_ERR(src))
 		return PTR_ERR(src);
-	dst = get_bdev_file(call->dst_fd, FMODE_WRITE);
+	dst = blk_copy_get_bdev_file(call->dst_fd, FMODE_WRITE);
 	if (IS_ERR(dst)) {
 		fput(src);
 		return PTR_ERR(dst);
 	}
-	err = check_unclaimed(dst);
+	err = blk_copy_check_unclaimed(dst);
 	if (!err)
-		err = copy_ranges(call, ranges, src, dst);
+		err = blk_copy_each_range(call, ranges, src, dst);
 	fput(dst);
 	fput(src);
 	return err;
 }
 
-static long ioctl_ranges(void __user *user)
+static long blk_copy_ioctl_ranges(void __user *user)
 {
 	struct blk_copy_range *ranges;
 	struct blk_copy_call call;
@@ -136,7 +137,7 @@ static long ioctl_ranges(void __user *user)
 		ranges[i].done = 0;
 	call.done = 0;
 	call.offloaded = 0;
-	err = with_files(&call, ranges);
+	err = blk_copy_with_files(&call, ranges);
 	/* What was done is not undone for an answer that cannot be given. */
 	if ((copy_to_user(address, ranges, size) ||
 	     copy_to_user(user, &call, sizeof(call))) && !err)
@@ -145,7 +146,7 @@ static long ioctl_ranges(void __user *user)
 	return err;
 }
 
-static void fill_info(struct blk_copy_info *info, struct gendisk *disk)
+static void blk_copy_fill_info(struct blk_copy_info *info, struct gendisk *disk)
 {
 	struct blk_copy_provider *p = blk_copy_get(disk);
 
@@ -162,7 +163,7 @@ static void fill_info(struct blk_copy_info *info, struct gendisk *disk)
 	blk_copy_put(p);
 }
 
-static long ioctl_info(void __user *user)
+static long blk_copy_ioctl_info(void __user *user)
 {
 	struct blk_copy_info info;
 	struct file *file;
@@ -171,16 +172,16 @@ static long ioctl_info(void __user *user)
 		return -EFAULT;
 	if (info.reserved)
 		return -EINVAL;
-	file = get_bdev_file(info.fd, 0);
+	file = blk_copy_get_bdev_file(info.fd, 0);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	fill_info(&info, bdev_of(file)->bd_disk);
+	blk_copy_fill_info(&info, blk_copy_bdev_of(file)->bd_disk);
 	fput(file);
 	return copy_to_user(user, &info, sizeof(info)) ? -EFAULT : 0;
 }
 
-static long control_ioctl(struct file *file, unsigned int cmd,
-			  unsigned long arg)
+static long blk_copy_control_ioctl(struct file *file, unsigned int cmd,
+				   unsigned long arg)
 {
 	void __user *user = (void __user *)arg;
 
@@ -188,26 +189,26 @@ static long control_ioctl(struct file *file, unsigned int cmd,
 	case BLK_COPY_GET_VERSION:
 		return put_user(BLK_COPY_VERSION, (u32 __user *)user);
 	case BLK_COPY_RANGES:
-		return ioctl_ranges(user);
+		return blk_copy_ioctl_ranges(user);
 	case BLK_COPY_GET_INFO:
-		return ioctl_info(user);
+		return blk_copy_ioctl_info(user);
 	default:
 		return -ENOTTY;
 	}
 }
 
-static const struct file_operations control_fops = {
+static const struct file_operations blk_copy_control_fops = {
 	.owner = THIS_MODULE,
 	.open = nonseekable_open,
-	.unlocked_ioctl = control_ioctl,
+	.unlocked_ioctl = blk_copy_control_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 };
 
-static struct miscdevice control_device = {
+static struct miscdevice blk_copy_control_device = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "blk-copy",
 	.mode = 0666,
-	.fops = &control_fops,
+	.fops = &blk_copy_control_fops,
 };
 
 /**
@@ -217,7 +218,7 @@ static struct miscdevice control_device = {
  */
 int blk_copy_control_init(void)
 {
-	return misc_register(&control_device);
+	return misc_register(&blk_copy_control_device);
 }
 
 /**
@@ -225,5 +226,5 @@ int blk_copy_control_init(void)
  */
 void blk_copy_control_exit(void)
 {
-	misc_deregister(&control_device);
+	misc_deregister(&blk_copy_control_device);
 }

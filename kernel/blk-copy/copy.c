@@ -30,19 +30,19 @@
 #include "blk-copy.h"
 
 /* How long somebody may look at a page that is to go: a scan for partitions. */
-#define DROP_TRIES 20
-#define DROP_MSEC  5
+#define BLK_COPY_DROP_TRIES 20
+#define BLK_COPY_DROP_MSEC  5
 
 struct workqueue_struct *blk_copy_wq;
 
-static bool in_device(struct block_device *bdev, u64 pos, u64 len)
+static bool blk_copy_in_device(struct block_device *bdev, u64 pos, u64 len)
 {
 	u64 end;
 
 	return !check_add_overflow(pos, len, &end) && end <= bdev_nr_bytes(bdev);
 }
 
-static int check_request(const struct blk_copy_request *req)
+static int blk_copy_check(const struct blk_copy_request *req)
 {
 	unsigned int src_mask = bdev_logical_block_size(req->src) - 1;
 	unsigned int dst_mask = bdev_logical_block_size(req->dst) - 1;
@@ -55,28 +55,29 @@ static int check_request(const struct blk_copy_request *req)
 	if (!req->len || (req->src_pos | req->len) & src_mask ||
 	    (req->dst_pos | req->len) & dst_mask)
 		return -EINVAL;
-	if (!in_device(req->src, req->src_pos, req->len) ||
-	    !in_device(req->dst, req->dst_pos, req->len))
+	if (!blk_copy_in_device(req->src, req->src_pos, req->len) ||
+	    !blk_copy_in_device(req->dst, req->dst_pos, req->len))
 		return -EINVAL;
 	return bdev_read_only(req->dst) ? -EROFS : 0;
 }
 
 /* Disks and partitions may have shrunk, or gone, since the request began. */
-static int check_again(const struct blk_copy_request *req)
+static int blk_copy_check_again(const struct blk_copy_request *req)
 {
-	if (!in_device(req->src, req->src_pos, req->len) ||
-	    !in_device(req->dst, req->dst_pos, req->len))
+	if (!blk_copy_in_device(req->src, req->src_pos, req->len) ||
+	    !blk_copy_in_device(req->dst, req->dst_pos, req->len))
 		return -EIO;
 	return bdev_read_only(req->dst) ? -EROFS : 0;
 }
 
-static u64 on_disk(struct block_device *bdev, u64 pos)
+static u64 blk_copy_on_disk(struct block_device *bdev, u64 pos)
 {
 	return ((u64)bdev->bd_start_sect << SECTOR_SHIFT) + pos;
 }
 
 /* Cuts what is left down to one piece for a driver; false if it takes none. */
-static bool fits(const struct blk_copy_provider *p, struct blk_copy_op *op)
+static bool blk_copy_fits(const struct blk_copy_provider *p,
+			  struct blk_copy_op *op)
 {
 	u64 mask = p->limits.granularity - 1;
 	u64 max = READ_ONCE(p->max_bytes);
@@ -91,8 +92,8 @@ static bool fits(const struct blk_copy_provider *p, struct blk_copy_op *op)
  * The driver of a source that the destination's driver can copy from, with a
  * reference; NULL; or BLK_COPY_AGAIN.
  */
-static struct blk_copy_provider *get_source(struct blk_copy_provider *dst_p,
-					    struct gendisk *src)
+static struct blk_copy_provider *
+blk_copy_get_source(struct blk_copy_provider *dst_p, struct gendisk *src)
 {
 	struct blk_copy_provider *p;
 
@@ -111,8 +112,8 @@ static struct blk_copy_provider *get_source(struct blk_copy_provider *dst_p,
 }
 
 /* Whether what goes to the disks goes to their drivers. */
-static bool leads_to_drivers(const struct blk_copy_request *req,
-			     const struct blk_copy_op *op)
+static bool blk_copy_leads_to_drivers(const struct blk_copy_request *req,
+				      const struct blk_copy_op *op)
 {
 	return req->below || (!blk_copy_is_detoured(op->src_disk) &&
 			      !blk_copy_is_detoured(op->dst_disk));
@@ -122,16 +123,17 @@ static bool leads_to_drivers(const struct blk_copy_request *req,
  * Both disks have to stay while the driver copies between them. What they are
  * like now they remain: a driver pauses before it changes its disk's size.
  */
-static int offload_pinned(const struct blk_copy_request *req,
-			  const struct blk_copy_provider *src_p,
-			  const struct blk_copy_provider *dst_p,
-			  struct blk_copy_op *op)
+static int blk_copy_offload_pinned(const struct blk_copy_request *req,
+				   const struct blk_copy_provider *src_p,
+				   const struct blk_copy_provider *dst_p,
+				   struct blk_copy_op *op)
 {
 	int err;
 
-	if (!leads_to_drivers(req, op) || !fits(src_p, op) || !fits(dst_p, op))
+	if (!blk_copy_leads_to_drivers(req, op) || !blk_copy_fits(src_p, op) ||
+	    !blk_copy_fits(dst_p, op))
 		return -EOPNOTSUPP;
-	err = check_again(req) ?: dst_p->ops->copy(op);
+	err = blk_copy_check_again(req) ?: dst_p->ops->copy(op);
 	if (WARN_ON_ONCE(op->done > op->len))
 		return -EIO;
 	if (err == -EINTR && blk_copy_stopped(op))
@@ -144,9 +146,9 @@ static int offload_pinned(const struct blk_copy_request *req,
 }
 
 /* Pieces that blk_copy_detour_settled() is to see. */
-static void note_piece(const struct blk_copy_request *req,
-		       struct blk_copy_provider *src_p,
-		       struct blk_copy_provider *dst_p, int by)
+static void blk_copy_note_piece(const struct blk_copy_request *req,
+				struct blk_copy_provider *src_p,
+				struct blk_copy_provider *dst_p, int by)
 {
 	if (req->below)
 		return;
@@ -155,16 +157,17 @@ static void note_piece(const struct blk_copy_request *req,
 }
 
 /* Up to @len bytes of what is left, by a driver. */
-static int offload(const struct blk_copy_request *req,
-		   struct blk_copy_provider *dst_p, u64 len, u64 *done)
+static int blk_copy_offload(const struct blk_copy_request *req,
+			    struct blk_copy_provider *dst_p, u64 len, u64 *done)
 {
-	struct blk_copy_provider *src_p = get_source(dst_p, req->src->bd_disk);
+	struct blk_copy_provider *src_p =
+		blk_copy_get_source(dst_p, req->src->bd_disk);
 	struct bio payer; /* whose I/O it would be here */
 	struct blk_copy_op op = {
 		.src_disk = req->src->bd_disk,
 		.dst_disk = req->dst->bd_disk,
-		.src = on_disk(req->src, req->src_pos + req->done),
-		.dst = on_disk(req->dst, req->dst_pos + req->done),
+		.src = blk_copy_on_disk(req->src, req->src_pos + req->done),
+		.dst = blk_copy_on_disk(req->dst, req->dst_pos + req->done),
 		.len = len,
 		.depth = blk_copy_depth(req),
 		.parent = req->parent,
@@ -178,24 +181,25 @@ static int offload(const struct blk_copy_request *req,
 		return src_p ? PTR_ERR(src_p) : -EOPNOTSUPP;
 	bio_init(&payer, req->dst, NULL, 0, REQ_OP_WRITE);
 	op.group = bio_blkcg_css(&payer);
-	note_piece(req, src_p, dst_p, 1);
-	err = offload_pinned(req, src_p, dst_p, &op);
-	note_piece(req, src_p, dst_p, -1);
+	blk_copy_note_piece(req, src_p, dst_p, 1);
+	err = blk_copy_offload_pinned(req, src_p, dst_p, &op);
+	blk_copy_note_piece(req, src_p, dst_p, -1);
 	bio_uninit(&payer);
 	*done = op.done;
 	blk_copy_put(src_p);
 	return err;
 }
 
-static void count(struct blk_copy_provider *p, atomic64_t *which, u64 done,
-		  int err)
+static void blk_copy_count(struct blk_copy_provider *p, atomic64_t *which,
+			   u64 done, int err)
 {
 	atomic64_add(done, which);
 	if (err && err != -EINTR && err != BLK_COPY_AGAIN)
 		atomic64_inc(&p->failed);
 }
 
-static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
+static int blk_copy_try_offload(struct blk_copy_request *req, u64 len,
+				u64 *done)
 {
 	struct blk_copy_provider *p;
 	int err;
@@ -203,9 +207,9 @@ static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
 	p = blk_copy_get_or_wait(req->dst->bd_disk);
 	if (IS_ERR_OR_NULL(p))
 		return p ? PTR_ERR(p) : -EOPNOTSUPP;
-	err = offload(req, p, len, done);
+	err = blk_copy_offload(req, p, len, done);
 	if (err != -EOPNOTSUPP)
-		count(p, &p->offloaded, *done, err);
+		blk_copy_count(p, &p->offloaded, *done, err);
 	blk_copy_put(p);
 	return err;
 }
@@ -214,18 +218,18 @@ static int try_offload(struct blk_copy_request *req, u64 len, u64 *done)
  * Holds no provider meanwhile: one that is to be paused must not wait for what
  * some other device does.
  */
-static void count_emulated(const struct blk_copy_request *req, u64 done,
-			   int err)
+static void blk_copy_count_emulated(const struct blk_copy_request *req,
+				    u64 done, int err)
 {
 	struct blk_copy_provider *p = blk_copy_get(req->dst->bd_disk);
 
 	if (!p)
 		return;
-	count(p, &p->emulated, done, err);
+	blk_copy_count(p, &p->emulated, done, err);
 	blk_copy_put(p);
 }
 
-static int write_back(struct block_device *bdev, u64 pos, u64 len)
+static int blk_copy_write_back(struct block_device *bdev, u64 pos, u64 len)
 {
 	struct address_space *mapping = compat_bdev_mapping(bdev);
 
@@ -234,7 +238,7 @@ static int write_back(struct block_device *bdev, u64 pos, u64 len)
 	return filemap_write_and_wait_range(mapping, pos, pos + len - 1);
 }
 
-static int drop(struct block_device *bdev, u64 pos, u64 len)
+static int blk_copy_drop_pages(struct block_device *bdev, u64 pos, u64 len)
 {
 	struct address_space *mapping = compat_bdev_mapping(bdev);
 	pgoff_t first = pos >> PAGE_SHIFT, last = (pos + len - 1) >> PAGE_SHIFT;
@@ -251,7 +255,7 @@ static int drop(struct block_device *bdev, u64 pos, u64 len)
 }
 
 /* In the order of the block layer's own discards. */
-static int lock_cache(const struct blk_copy_request *req)
+static int blk_copy_lock_cache(const struct blk_copy_request *req)
 {
 	struct address_space *mapping = compat_bdev_mapping(req->dst);
 	int err;
@@ -265,7 +269,7 @@ static int lock_cache(const struct blk_copy_request *req)
 	return err;
 }
 
-static void unlock_cache(const struct blk_copy_request *req)
+static void blk_copy_unlock_cache(const struct blk_copy_request *req)
 {
 	struct address_space *mapping = compat_bdev_mapping(req->dst);
 
@@ -274,7 +278,7 @@ static void unlock_cache(const struct blk_copy_request *req)
 }
 
 /* From here on nobody goes through the cache of the destination. */
-static int begin(const struct blk_copy_request *req, u64 len)
+static int blk_copy_begin_piece(const struct blk_copy_request *req, u64 len)
 {
 	u64 pos = req->dst_pos + req->done;
 	int err;
@@ -282,16 +286,18 @@ static int begin(const struct blk_copy_request *req, u64 len)
 	if (req->parent)
 		return 0;
 	/* Most of it with nothing locked: it may have to wait for a resume. */
-	err = write_back(req->dst, pos, len) ?: lock_cache(req);
+	err = blk_copy_write_back(req->dst, pos, len);
+	if (!err)
+		err = blk_copy_lock_cache(req);
 	if (err)
 		return err;
-	err = check_again(req);
+	err = blk_copy_check_again(req);
 	if (!err)
-		err = write_back(req->dst, pos, len);
+		err = blk_copy_write_back(req->dst, pos, len);
 	if (!err)
-		err = drop(req->dst, pos, len);
+		err = blk_copy_drop_pages(req->dst, pos, len);
 	if (err)
-		unlock_cache(req);
+		blk_copy_unlock_cache(req);
 	return err;
 }
 
@@ -299,18 +305,20 @@ static int begin(const struct blk_copy_request *req, u64 len)
  * What has come back meanwhile is what was there before; as long as somebody
  * looks at it, nothing is done that could be relied on.
  */
-static int end(struct blk_copy_request *req, u64 len, u64 done, int err)
+static int blk_copy_end_piece(struct blk_copy_request *req, u64 len, u64 done,
+			      int err)
 {
-	unsigned int tries = DROP_TRIES;
+	unsigned int tries = BLK_COPY_DROP_TRIES;
+	u64 pos = req->dst_pos + req->done;
 	int busy;
 
 	if (!req->parent) {
-		busy = drop(req->dst, req->dst_pos + req->done, len);
+		busy = blk_copy_drop_pages(req->dst, pos, len);
 		while (busy == -EBUSY && tries--) {
-			msleep(DROP_MSEC);
-			busy = drop(req->dst, req->dst_pos + req->done, len);
+			msleep(BLK_COPY_DROP_MSEC);
+			busy = blk_copy_drop_pages(req->dst, pos, len);
 		}
-		unlock_cache(req);
+		blk_copy_unlock_cache(req);
 		if (busy)
 			return err ?: busy;
 	}
@@ -318,57 +326,59 @@ static int end(struct blk_copy_request *req, u64 len, u64 done, int err)
 	return err;
 }
 
-static int by_driver(struct blk_copy_request *req, u64 len)
+static int blk_copy_by_driver(struct blk_copy_request *req, u64 len)
 {
 	u64 begun = req->done, done = 0;
 	int err;
 
 	if (req->flags & BLK_COPY_NO_OFFLOAD)
 		return -EOPNOTSUPP;
-	err = begin(req, len);
+	err = blk_copy_begin_piece(req, len);
 	if (err)
 		return err;
-	err = try_offload(req, len, &done);
-	err = end(req, len, done, err);
+	err = blk_copy_try_offload(req, len, &done);
+	err = blk_copy_end_piece(req, len, done, err);
 	req->offloaded += req->done - begun;
 	return err;
 }
 
 /* The source may take its time: it is read with nothing locked. */
-static int by_hand(struct blk_copy_request *req, struct blk_copy_buffer *buf)
+static int blk_copy_by_hand(struct blk_copy_request *req,
+			    struct blk_copy_buffer *buf)
 {
 	u64 begun = req->done, len;
 	int err = blk_copy_read(req, buf, &len);
 
 	if (!err)
-		err = begin(req, len);
+		err = blk_copy_begin_piece(req, len);
 	if (!err) {
 		err = blk_copy_write(req, buf, len);
-		err = end(req, len, err ? 0 : len, err);
+		err = blk_copy_end_piece(req, len, err ? 0 : len, err);
 	}
-	count_emulated(req, req->done - begun, err);
+	blk_copy_count_emulated(req, req->done - begun, err);
 	return err;
 }
 
-static int copy_piece(struct blk_copy_request *req, u64 len,
-		      struct blk_copy_buffer *buf)
+static int blk_copy_piece(struct blk_copy_request *req, u64 len,
+			  struct blk_copy_buffer *buf)
 {
 	int err = 0;
 
 	if (!req->parent)
-		err = write_back(req->src, req->src_pos + req->done, len);
+		err = blk_copy_write_back(req->src, req->src_pos + req->done,
+					  len);
 	if (!err)
-		err = by_driver(req, len);
+		err = blk_copy_by_driver(req, len);
 	/* A disk that is gone has no driver either. */
 	if (err == -EOPNOTSUPP)
-		err = check_again(req) ?: err;
+		err = blk_copy_check_again(req) ?: err;
 	if (err == -EOPNOTSUPP && req->flags & BLK_COPY_EMULATE)
-		err = by_hand(req, buf);
+		err = blk_copy_by_hand(req, buf);
 	return err;
 }
 
 /* As much of the rest as whoever is likely to copy it takes at once. */
-static u64 piece(const struct blk_copy_request *req)
+static u64 blk_copy_piece_size(const struct blk_copy_request *req)
 {
 	struct blk_copy_provider *p = NULL;
 	u64 len = BLK_COPY_BUFFER;
@@ -383,7 +393,7 @@ static u64 piece(const struct blk_copy_request *req)
 	return min(len, req->len - req->done);
 }
 
-static int copy_locked(struct blk_copy_request *req)
+static int blk_copy_locked(struct blk_copy_request *req)
 {
 	struct blk_copy_buffer buf = {};
 	unsigned int epoch;
@@ -394,7 +404,8 @@ static int copy_locked(struct blk_copy_request *req)
 		if (blk_copy_interrupted(req->parent))
 			err = -EINTR;
 		else
-			err = copy_piece(req, piece(req), &buf);
+			err = blk_copy_piece(req, blk_copy_piece_size(req),
+					     &buf);
 		/* Only where nothing is held: not within a piece of another. */
 		if (err == BLK_COPY_AGAIN && !req->parent)
 			err = blk_copy_wait(epoch);
@@ -424,34 +435,36 @@ int blk_copy(struct blk_copy_request *req)
 	struct blk_copy_span span = {
 		.src_disk = req->src->bd_disk,
 		.dst_disk = req->dst->bd_disk,
-		.src = on_disk(req->src, req->src_pos),
-		.dst = on_disk(req->dst, req->dst_pos),
+		.src = blk_copy_on_disk(req->src, req->src_pos),
+		.dst = blk_copy_on_disk(req->dst, req->dst_pos),
 		.len = req->len,
 	};
 	int err;
 
 	req->done = 0;
 	req->offloaded = 0;
-	err = check_request(req);
+	err = blk_copy_check(req);
 	if (err)
 		return err;
 	if (blk_copy_overlaps(&span))
 		return -EINVAL;
 	if (req->parent)
-		return copy_locked(req);
+		return blk_copy_locked(req);
 	err = blk_copy_lock_span(&span);
 	if (err)
 		return err;
-	err = copy_locked(req);
+	err = blk_copy_locked(req);
 	blk_copy_unlock_span(&span);
 	return err;
 }
 EXPORT_SYMBOL_GPL(blk_copy);
 
-static int possible_pinned(const struct blk_copy_request *req,
-			   struct blk_copy_provider *dst_p, unsigned int depth)
+static int blk_copy_possible_pinned(const struct blk_copy_request *req,
+				    struct blk_copy_provider *dst_p,
+				    unsigned int depth)
 {
-	struct blk_copy_provider *src_p = get_source(dst_p, req->src->bd_disk);
+	struct blk_copy_provider *src_p =
+		blk_copy_get_source(dst_p, req->src->bd_disk);
 	bool may;
 
 	if (IS_ERR_OR_NULL(src_p))
@@ -485,13 +498,13 @@ int blk_copy_possible(const struct blk_copy_request *req, unsigned int depth)
 	dst_p = blk_copy_get_or_wait(dst);
 	if (IS_ERR_OR_NULL(dst_p))
 		return PTR_ERR_OR_ZERO(dst_p);
-	possible = possible_pinned(req, dst_p, depth);
+	possible = blk_copy_possible_pinned(req, dst_p, depth);
 	blk_copy_put(dst_p);
 	return possible;
 }
 EXPORT_SYMBOL_GPL(blk_copy_possible);
 
-static void copy_work(struct work_struct *work)
+static void blk_copy_submit_work(struct work_struct *work)
 {
 	struct blk_copy_request *req =
 		container_of(work, struct blk_copy_request, work);
@@ -512,7 +525,7 @@ static void copy_work(struct work_struct *work)
  */
 void blk_copy_submit(struct blk_copy_request *req)
 {
-	INIT_WORK(&req->work, copy_work);
+	INIT_WORK(&req->work, blk_copy_submit_work);
 	queue_work(blk_copy_wq, &req->work);
 }
 EXPORT_SYMBOL_GPL(blk_copy_submit);

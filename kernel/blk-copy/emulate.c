@@ -7,7 +7,7 @@
 
 #include "blk-copy.h"
 
-static int get_buffer(struct blk_copy_buffer *buf)
+static int blk_copy_get_buffer(struct blk_copy_buffer *buf)
 {
 	unsigned int wanted = BLK_COPY_BUFFER >> PAGE_SHIFT;
 
@@ -45,8 +45,8 @@ void blk_copy_free_buffer(struct blk_copy_buffer *buf)
 	buf->pages = NULL;
 }
 
-static int transfer(struct block_device *bdev, enum req_op op, u64 pos, u64 len,
-		    struct blk_copy_buffer *buf)
+static int blk_copy_transfer(struct block_device *bdev, enum req_op op, u64 pos,
+			     u64 len, struct blk_copy_buffer *buf)
 {
 	unsigned int i, nr = DIV_ROUND_UP(len, PAGE_SIZE);
 	struct bio *bio = bio_alloc(bdev, nr, op | REQ_SYNC, GFP_KERNEL);
@@ -74,7 +74,7 @@ int blk_copy_read(const struct blk_copy_request *req,
 {
 	unsigned int block = max(bdev_logical_block_size(req->src),
 				 bdev_logical_block_size(req->dst));
-	int err = get_buffer(buf);
+	int err = blk_copy_get_buffer(buf);
 
 	if (err)
 		return err;
@@ -82,8 +82,8 @@ int blk_copy_read(const struct blk_copy_request *req,
 	*len = rounddown(*len, block);
 	if (!*len)
 		return -ENOMEM;
-	return transfer(req->src, REQ_OP_READ, req->src_pos + req->done, *len,
-			buf);
+	return blk_copy_transfer(req->src, REQ_OP_READ,
+				 req->src_pos + req->done, *len, buf);
 }
 
 /**
@@ -100,6 +100,6 @@ int blk_copy_read(const struct blk_copy_request *req,
 int blk_copy_write(const struct blk_copy_request *req,
 		   struct blk_copy_buffer *buf, u64 len)
 {
-	return transfer(req->dst, REQ_OP_WRITE, req->dst_pos + req->done, len,
-			buf);
+	return blk_copy_transfer(req->dst, REQ_OP_WRITE,
+				 req->dst_pos + req->done, len, buf);
 }

@@ -26,10 +26,10 @@ static DECLARE_WAIT_QUEUE_HEAD(blk_copy_providers_wait);
 /* Counts changes of state, under blk_copy_providers_lock. */
 static unsigned int blk_copy_changes;
 
-static struct blk_copy_provider *new_provider(struct gendisk *disk,
-					      const struct blk_copy_ops *ops,
-					      const struct blk_copy_limits *lim,
-					      enum blk_copy_state state)
+static struct blk_copy_provider *
+blk_copy_new_provider(struct gendisk *disk, const struct blk_copy_ops *ops,
+		      const struct blk_copy_limits *lim,
+		      enum blk_copy_state state)
 {
 	struct blk_copy_provider *p;
 
@@ -66,7 +66,7 @@ struct blk_copy_provider *blk_copy_register(struct gendisk *disk,
 					    const struct blk_copy_ops *ops,
 					    const struct blk_copy_limits *lim)
 {
-	return new_provider(disk, ops, lim, BLK_COPY_ACTIVE);
+	return blk_copy_new_provider(disk, ops, lim, BLK_COPY_ACTIVE);
 }
 EXPORT_SYMBOL_GPL(blk_copy_register);
 
@@ -83,26 +83,28 @@ struct blk_copy_provider *
 blk_copy_register_idle(struct gendisk *disk, const struct blk_copy_ops *ops,
 		       const struct blk_copy_limits *lim)
 {
-	return new_provider(disk, ops, lim, BLK_COPY_IDLE);
+	return blk_copy_new_provider(disk, ops, lim, BLK_COPY_IDLE);
 }
 EXPORT_SYMBOL_GPL(blk_copy_register_idle);
 
-static void change(struct blk_copy_provider *p, enum blk_copy_state state)
+static void blk_copy_change_state(struct blk_copy_provider *p,
+				  enum blk_copy_state state)
 {
 	lockdep_assert_held(&blk_copy_providers_lock);
 	WRITE_ONCE(p->state, state);
 	WRITE_ONCE(blk_copy_changes, blk_copy_changes + 1);
 }
 
-static void set_state(struct blk_copy_provider *p, enum blk_copy_state state)
+static void blk_copy_set_state(struct blk_copy_provider *p,
+			       enum blk_copy_state state)
 {
 	spin_lock(&blk_copy_providers_lock);
-	change(p, state);
+	blk_copy_change_state(p, state);
 	spin_unlock(&blk_copy_providers_lock);
 	wake_up_all(&blk_copy_providers_wait);
 }
 
-static void wait_for_users(struct blk_copy_provider *p)
+static void blk_copy_wait_for_users(struct blk_copy_provider *p)
 {
 	wait_var_event(&p->users, !atomic_read(&p->users));
 }
@@ -115,7 +117,7 @@ static void wait_for_users(struct blk_copy_provider *p)
  */
 void blk_copy_activate(struct blk_copy_provider *p)
 {
-	set_state(p, BLK_COPY_ACTIVE);
+	blk_copy_set_state(p, BLK_COPY_ACTIVE);
 }
 EXPORT_SYMBOL_GPL(blk_copy_activate);
 
@@ -130,8 +132,8 @@ EXPORT_SYMBOL_GPL(blk_copy_activate);
  */
 void blk_copy_pause(struct blk_copy_provider *p)
 {
-	set_state(p, BLK_COPY_PAUSED);
-	wait_for_users(p);
+	blk_copy_set_state(p, BLK_COPY_PAUSED);
+	blk_copy_wait_for_users(p);
 }
 EXPORT_SYMBOL_GPL(blk_copy_pause);
 
@@ -148,16 +150,17 @@ void blk_copy_unregister(struct blk_copy_provider *p)
 {
 	spin_lock(&blk_copy_providers_lock);
 	list_del(&p->node);
-	change(p, BLK_COPY_IDLE);
+	blk_copy_change_state(p, BLK_COPY_IDLE);
 	spin_unlock(&blk_copy_providers_lock);
 	wake_up_all(&blk_copy_providers_wait);
-	wait_for_users(p);
+	blk_copy_wait_for_users(p);
 	kfree(p);
 }
 EXPORT_SYMBOL_GPL(blk_copy_unregister);
 
 /* The active one; if there is none, *paused tells whether to wait for one. */
-static struct blk_copy_provider *find(struct gendisk *disk, bool *paused)
+static struct blk_copy_provider *blk_copy_find(struct gendisk *disk,
+					       bool *paused)
 {
 	struct blk_copy_provider *p, *found = NULL;
 
@@ -187,7 +190,7 @@ struct blk_copy_provider *blk_copy_get(struct gendisk *disk)
 {
 	bool paused;
 
-	return find(disk, &paused);
+	return blk_copy_find(disk, &paused);
 }
 
 /**
@@ -201,11 +204,11 @@ struct blk_copy_provider *blk_copy_get_or_wait(struct gendisk *disk)
 	struct blk_copy_provider *p;
 	bool paused;
 
-	p = find(disk, &paused);
+	p = blk_copy_find(disk, &paused);
 	return !p && paused ? ERR_PTR(BLK_COPY_AGAIN) : p;
 }
 
-static struct blk_copy_detour *find_detour(struct gendisk *disk)
+static struct blk_copy_detour *blk_copy_find_detour(struct gendisk *disk)
 {
 	struct blk_copy_detour *detour;
 
@@ -227,7 +230,7 @@ bool blk_copy_is_detoured(struct gendisk *disk)
 	bool is;
 
 	spin_lock(&blk_copy_providers_lock);
-	is = find_detour(disk);
+	is = blk_copy_find_detour(disk);
 	spin_unlock(&blk_copy_providers_lock);
 	return is;
 }

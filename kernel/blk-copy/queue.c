@@ -17,7 +17,8 @@
 
 #include "blk-copy.h"
 
-static enum rq_end_io_ret piece_ends(struct request *rq, blk_status_t status)
+static enum rq_end_io_ret blk_copy_piece_ends(struct request *rq,
+					      blk_status_t status)
 {
 	struct blk_copy_op *op = rq->end_io_data;
 
@@ -27,7 +28,7 @@ static enum rq_end_io_ret piece_ends(struct request *rq, blk_status_t status)
 	return RQ_END_IO_FREE;
 }
 
-static void wait(struct blk_copy_op *op)
+static void blk_copy_wait_for_piece(struct blk_copy_op *op)
 {
 	long left;
 
@@ -60,10 +61,10 @@ int blk_copy_execute(struct request_queue *q, struct blk_copy_op *op)
 		return PTR_ERR(rq);
 	op->error = 0;
 	init_completion(&op->complete);
-	rq->end_io = piece_ends;
+	rq->end_io = blk_copy_piece_ends;
 	rq->end_io_data = op;
 	blk_execute_rq_nowait(rq, false);
-	wait(op);
+	blk_copy_wait_for_piece(op);
 	return op->error;
 }
 EXPORT_SYMBOL_GPL(blk_copy_execute);
@@ -107,7 +108,7 @@ struct blk_copy_work {
 	int (*fn)(struct blk_copy_op *op);
 };
 
-static void call_work(struct work_struct *work)
+static void blk_copy_call_work(struct work_struct *work)
 {
 	struct blk_copy_work *w = container_of(work, struct blk_copy_work, work);
 	struct blk_copy_charge charge;
@@ -133,9 +134,9 @@ int blk_copy_call(struct blk_copy_op *op, int (*fn)(struct blk_copy_op *op))
 	struct blk_copy_work w = { .op = op, .fn = fn };
 
 	init_completion(&op->complete);
-	INIT_WORK_ONSTACK(&w.work, call_work);
+	INIT_WORK_ONSTACK(&w.work, blk_copy_call_work);
 	queue_work(blk_copy_call_wq[op->depth], &w.work);
-	wait(op);
+	blk_copy_wait_for_piece(op);
 	flush_work(&w.work);
 	destroy_work_on_stack(&w.work);
 	return op->error;

@@ -19,8 +19,8 @@ static DEFINE_SPINLOCK(blk_copy_ranges_lock);
 static LIST_HEAD(blk_copy_ranges);
 static DECLARE_WAIT_QUEUE_HEAD(blk_copy_ranges_wait);
 
-static bool touches(struct gendisk *a_disk, u64 a, u64 a_len,
-		    struct gendisk *b_disk, u64 b, u64 b_len)
+static bool blk_copy_touches(struct gendisk *a_disk, u64 a, u64 a_len,
+			     struct gendisk *b_disk, u64 b, u64 b_len)
 {
 	return a_disk == b_disk && a < b + b_len && b < a + a_len;
 }
@@ -33,37 +33,37 @@ static bool touches(struct gendisk *a_disk, u64 a, u64 a_len,
  */
 bool blk_copy_overlaps(const struct blk_copy_span *span)
 {
-	return touches(span->src_disk, span->src, span->len,
-		       span->dst_disk, span->dst, span->len);
+	return blk_copy_touches(span->src_disk, span->src, span->len,
+				span->dst_disk, span->dst, span->len);
 }
 
-static bool conflict(const struct blk_copy_span *a,
-		     const struct blk_copy_span *b)
+static bool blk_copy_conflict(const struct blk_copy_span *a,
+			      const struct blk_copy_span *b)
 {
-	return touches(a->dst_disk, a->dst, a->len,
-		       b->dst_disk, b->dst, b->len) ||
-	       touches(a->dst_disk, a->dst, a->len,
-		       b->src_disk, b->src, b->len) ||
-	       touches(a->src_disk, a->src, a->len,
-		       b->dst_disk, b->dst, b->len);
+	return blk_copy_touches(a->dst_disk, a->dst, a->len,
+				b->dst_disk, b->dst, b->len) ||
+	       blk_copy_touches(a->dst_disk, a->dst, a->len,
+				b->src_disk, b->src, b->len) ||
+	       blk_copy_touches(a->src_disk, a->src, a->len,
+				b->dst_disk, b->dst, b->len);
 }
 
-static bool may_go(const struct blk_copy_span *span)
+static bool blk_copy_may_go(const struct blk_copy_span *span)
 {
 	struct blk_copy_span *other;
-	bool free = true;
+	bool may = true;
 
 	spin_lock(&blk_copy_ranges_lock);
 	list_for_each_entry(other, &blk_copy_ranges, node) {
 		if (other == span)
 			break;
-		if (conflict(span, other)) {
-			free = false;
+		if (blk_copy_conflict(span, other)) {
+			may = false;
 			break;
 		}
 	}
 	spin_unlock(&blk_copy_ranges_lock);
-	return free;
+	return may;
 }
 
 /**
@@ -81,7 +81,8 @@ int blk_copy_lock_span(struct blk_copy_span *span)
 	spin_unlock(&blk_copy_ranges_lock);
 	do {
 		left = wait_event_killable_timeout(blk_copy_ranges_wait,
-						   may_go(span), BLK_COPY_POLL);
+						   blk_copy_may_go(span),
+						   BLK_COPY_POLL);
 	} while (!left && !task_sigpending(current));
 	if (left > 0)
 		return 0;

@@ -8,8 +8,8 @@
 
 #include "blk-copy.h"
 
-static ssize_t show(struct device *dev, char *page,
-		    u64 (*get)(struct blk_copy_provider *p))
+static ssize_t blk_copy_show(struct device *dev, char *page,
+			     u64 (*get)(struct blk_copy_provider *p))
 {
 	struct blk_copy_provider *p = blk_copy_get(dev_to_disk(dev));
 	u64 value;
@@ -22,7 +22,7 @@ static ssize_t show(struct device *dev, char *page,
 }
 
 #define BLK_COPY_SHOW(_name, _value)					\
-static u64 get_##_name(struct blk_copy_provider *p)			\
+static u64 blk_copy_get_##_name(struct blk_copy_provider *p)		\
 {									\
 	return _value;							\
 }									\
@@ -30,7 +30,7 @@ static u64 get_##_name(struct blk_copy_provider *p)			\
 static ssize_t _name##_show(struct device *dev,				\
 			    struct device_attribute *attr, char *page)	\
 {									\
-	return show(dev, page, get_##_name);				\
+	return blk_copy_show(dev, page, blk_copy_get_##_name);		\
 }
 
 BLK_COPY_SHOW(max_bytes, READ_ONCE(p->max_bytes))

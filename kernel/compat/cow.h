@@ -29,8 +29,8 @@
  * 4. Where there is no process, as when a device goes away by itself, the inode
  *    leaves memory with its last user.
  *
- * Written blocks of a write that failed are not given back; see put_back.c of
- * loop-copy.
+ * Written blocks of a write that failed are not given back; see put-back.c of
+ * file-io.
  */
 #ifndef LIVEBLK_COMPAT_COW_H
 #define LIVEBLK_COMPAT_COW_H

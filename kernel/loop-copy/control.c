@@ -6,7 +6,7 @@
  * with it whoever waits; nobody else does. So there is no lock for all disks but
  * that of the table, which is a leaf.
  *
- * Locks: loop_copy.lock of one disk for what is done to it as a whole; below it
+ * Locks: loop_copy_entry.lock of one disk for what is done to it as a whole; below it
  * what disk.c takes. xa_lock of loop_copy_disks, a leaf.
  *
  * A disk has its number from before it is made until it is gone, and is ready in
@@ -21,180 +21,202 @@
 #include <linux/uaccess.h>
 #include <linux/xarray.h>
 
-#include "loop-copy.h"
+#include "control.h"
+#include "disk.h"
+
+/**
+ * struct loop_copy_entry - a disk in the table
+ */
+struct loop_copy_entry {
+	/** @disk: the disk */
+	struct loop_copy disk;
+	/** @refs: the table's, and of whoever is at it */
+	struct kref refs;
+	/** @lock: for what is done to it as a whole; protects @ready */
+	struct mutex lock;
+	/** @ready: it is made, and not gone yet */
+	bool ready;
+	/** @remove: for one that goes away by itself; holds a reference */
+	struct work_struct remove;
+};
 
 /* The disks by number. */
 static DEFINE_XARRAY_ALLOC(loop_copy_disks);
 static struct workqueue_struct *loop_copy_remove_wq;
 
-static void release(struct kref *kref)
+static void loop_copy_release(struct kref *kref)
 {
-	struct loop_copy *lc = container_of(kref, struct loop_copy, refs);
+	struct loop_copy_entry *e = container_of(kref, struct loop_copy_entry,
+						 refs);
 
-	loop_copy_free(lc);
+	loop_copy_close_file(&e->disk);
+	kfree(e);
 	module_put(THIS_MODULE);
 }
 
-static void put(struct loop_copy *lc)
+static void loop_copy_put(struct loop_copy_entry *e)
 {
-	kref_put(&lc->refs, release);
+	kref_put(&e->refs, loop_copy_release);
 }
 
 /* With a reference, or NULL. */
-static struct loop_copy *find(u32 number)
+static struct loop_copy_entry *loop_copy_find(u32 number)
 {
-	struct loop_copy *lc;
+	struct loop_copy_entry *e;
 
 	xa_lock(&loop_copy_disks);
-	lc = xa_load(&loop_copy_disks, number);
-	if (lc)
-		kref_get(&lc->refs);
+	e = xa_load(&loop_copy_disks, number);
+	if (e)
+		kref_get(&e->refs);
 	xa_unlock(&loop_copy_disks);
-	return lc;
+	return e;
 }
 
 /* The number is free again, for the disk is gone. */
-static void forget(struct loop_copy *lc)
+static void loop_copy_forget(struct loop_copy_entry *e)
 {
-	lockdep_assert_held(&lc->lock);
-	lc->ready = false;
-	xa_erase(&loop_copy_disks, lc->number);
-	put(lc);
+	lockdep_assert_held(&e->lock);
+	e->ready = false;
+	xa_erase(&loop_copy_disks, e->disk.number);
+	loop_copy_put(e);
 }
 
-static void unlock_disk(struct loop_copy *lc)
+static void loop_copy_unlock(struct loop_copy_entry *e)
 {
-	mutex_unlock(&lc->lock);
-	put(lc);
+	mutex_unlock(&e->lock);
+	loop_copy_put(e);
 }
 
-static void remove_work(struct work_struct *work)
+static void loop_copy_remove_work(struct work_struct *work)
 {
-	struct loop_copy *lc = container_of(work, struct loop_copy, remove);
+	struct loop_copy_entry *e = container_of(work, struct loop_copy_entry,
+						 remove);
 
-	mutex_lock(&lc->lock);
-	loop_copy_remove(lc);
-	forget(lc);
-	unlock_disk(lc);
+	mutex_lock(&e->lock);
+	loop_copy_remove(&e->disk);
+	loop_copy_forget(e);
+	loop_copy_unlock(e);
 }
 
-/**
- * loop_copy_removed() - remove a disk that nobody has open any more
- * @lc: the disk, which cannot be opened again
- *
- * Context: under the disk's open_mutex.
- */
-void loop_copy_removed(struct loop_copy *lc)
+/* Of a disk that has closed by itself; under its open_mutex. */
+static void loop_copy_gone(struct loop_copy *lc)
 {
-	kref_get(&lc->refs);
-	INIT_WORK(&lc->remove, remove_work);
-	queue_work(loop_copy_remove_wq, &lc->remove);
+	struct loop_copy_entry *e = container_of(lc, struct loop_copy_entry,
+						 disk);
+
+	kref_get(&e->refs);
+	INIT_WORK(&e->remove, loop_copy_remove_work);
+	queue_work(loop_copy_remove_wq, &e->remove);
 }
 
 /* With two references: the table's and the caller's. */
-static struct loop_copy *new_disk(u32 flags)
+static struct loop_copy_entry *loop_copy_new(u32 flags)
 {
-	struct loop_copy *lc = kzalloc(sizeof(*lc), GFP_KERNEL);
+	struct loop_copy_entry *e = kzalloc(sizeof(*e), GFP_KERNEL);
 	int err;
 
-	if (!lc)
+	if (!e)
 		return ERR_PTR(-ENOMEM);
-	kref_init(&lc->refs);
-	kref_get(&lc->refs);
-	mutex_init(&lc->lock);
-	lc->flags = flags;
-	err = xa_alloc(&loop_copy_disks, &lc->number, lc, XA_LIMIT(0, INT_MAX),
-		       GFP_KERNEL);
+	kref_init(&e->refs);
+	kref_get(&e->refs);
+	mutex_init(&e->lock);
+	e->disk.queue.flags = flags;
+	e->disk.gone = loop_copy_gone;
+	err = xa_alloc(&loop_copy_disks, &e->disk.number, e,
+		       XA_LIMIT(0, INT_MAX), GFP_KERNEL);
 	if (err) {
-		kfree(lc);
+		kfree(e);
 		return ERR_PTR(err);
 	}
 	__module_get(THIS_MODULE);
-	return lc;
+	return e;
 }
 
-static long attach(void __user *user)
+static long loop_copy_attach(void __user *user)
 {
 	struct loop_copy_attach call;
-	struct loop_copy *lc;
+	struct loop_copy_entry *e;
 	int err;
 
 	if (copy_from_user(&call, user, sizeof(call)))
 		return -EFAULT;
 	if (call.flags & ~LOOP_COPY_FLAGS)
 		return -EINVAL;
-	lc = new_disk(call.flags);
-	if (IS_ERR(lc))
-		return PTR_ERR(lc);
-	mutex_lock(&lc->lock);
-	call.number = lc->number;
-	err = loop_copy_create(lc, &call);
+	e = loop_copy_new(call.flags);
+	if (IS_ERR(e))
+		return PTR_ERR(e);
+	mutex_lock(&e->lock);
+	call.number = e->disk.number;
+	err = loop_copy_create(&e->disk, &call);
 	if (err)
-		forget(lc);
+		loop_copy_forget(e);
 	else
-		lc->ready = true;
-	unlock_disk(lc);
+		e->ready = true;
+	loop_copy_unlock(e);
 	/* What was done is not undone for an answer that cannot be given. */
 	if (!err && copy_to_user(user, &call, sizeof(call)))
 		err = -EFAULT;
 	return err;
 }
 
-/* The disk that a call is for, locked, for unlock_disk(), or an error pointer. */
-static struct loop_copy *lock_disk(void __user *user)
+/*
+ * The disk that a call is for, locked, for loop_copy_unlock(), or an error
+ * pointer.
+ */
+static struct loop_copy_entry *loop_copy_lock(void __user *user)
 {
 	struct loop_copy_disk call;
-	struct loop_copy *lc;
+	struct loop_copy_entry *e;
 	int err;
 
 	if (copy_from_user(&call, user, sizeof(call)))
 		return ERR_PTR(-EFAULT);
 	if (call.reserved)
 		return ERR_PTR(-EINVAL);
-	lc = find(call.number);
-	if (!lc)
+	e = loop_copy_find(call.number);
+	if (!e)
 		return ERR_PTR(-ENXIO);
-	err = mutex_lock_killable(&lc->lock);
+	err = mutex_lock_killable(&e->lock);
 	if (err) {
-		put(lc);
+		loop_copy_put(e);
 		return ERR_PTR(err);
 	}
-	if (lc->ready)
-		return lc;
-	unlock_disk(lc);
+	if (e->ready)
+		return e;
+	loop_copy_unlock(e);
 	return ERR_PTR(-ENXIO);
 }
 
-static long detach(void __user *user)
+static long loop_copy_detach(void __user *user)
 {
-	struct loop_copy *lc = lock_disk(user);
+	struct loop_copy_entry *e = loop_copy_lock(user);
 	int err;
 
-	if (IS_ERR(lc))
-		return PTR_ERR(lc);
-	err = loop_copy_close_for_good(lc);
+	if (IS_ERR(e))
+		return PTR_ERR(e);
+	err = loop_copy_close_for_good(&e->disk);
 	if (!err) {
-		loop_copy_remove(lc);
-		forget(lc);
+		loop_copy_remove(&e->disk);
+		loop_copy_forget(e);
 	}
-	unlock_disk(lc);
+	loop_copy_unlock(e);
 	return err;
 }
 
-static long resize(void __user *user)
+static long loop_copy_call_resize(void __user *user)
 {
-	struct loop_copy *lc = lock_disk(user);
+	struct loop_copy_entry *e = loop_copy_lock(user);
 	int err;
 
-	if (IS_ERR(lc))
-		return PTR_ERR(lc);
-	err = loop_copy_resize(lc);
-	unlock_disk(lc);
+	if (IS_ERR(e))
+		return PTR_ERR(e);
+	err = loop_copy_resize(&e->disk);
+	loop_copy_unlock(e);
 	return err;
 }
 
-static long control_ioctl(struct file *file, unsigned int cmd,
-			  unsigned long arg)
+static long loop_copy_ioctl(struct file *file, unsigned int cmd,
+			    unsigned long arg)
 {
 	void __user *user = (void __user *)arg;
 
@@ -204,28 +226,28 @@ static long control_ioctl(struct file *file, unsigned int cmd,
 		return -EPERM;
 	switch (cmd) {
 	case LOOP_COPY_ATTACH:
-		return attach(user);
+		return loop_copy_attach(user);
 	case LOOP_COPY_DETACH:
-		return detach(user);
+		return loop_copy_detach(user);
 	case LOOP_COPY_RESIZE:
-		return resize(user);
+		return loop_copy_call_resize(user);
 	default:
 		return -ENOTTY;
 	}
 }
 
-static const struct file_operations control_fops = {
+static const struct file_operations loop_copy_control_fops = {
 	.owner = THIS_MODULE,
 	.open = nonseekable_open,
-	.unlocked_ioctl = control_ioctl,
+	.unlocked_ioctl = loop_copy_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 };
 
-static struct miscdevice control_device = {
+static struct miscdevice loop_copy_control_device = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "loop-copy",
 	.mode = 0600,
-	.fops = &control_fops,
+	.fops = &loop_copy_control_fops,
 };
 
 /**
@@ -240,7 +262,7 @@ int loop_copy_control_init(void)
 	loop_copy_remove_wq = alloc_workqueue("loop-copy", WQ_UNBOUND, 0);
 	if (!loop_copy_remove_wq)
 		return -ENOMEM;
-	err = misc_register(&control_device);
+	err = misc_register(&loop_copy_control_device);
 	if (err)
 		destroy_workqueue(loop_copy_remove_wq);
 	return err;
@@ -251,6 +273,6 @@ int loop_copy_control_init(void)
  */
 void loop_copy_control_exit(void)
 {
-	misc_deregister(&control_device);
+	misc_deregister(&loop_copy_control_device);
 	destroy_workqueue(loop_copy_remove_wq);
 }

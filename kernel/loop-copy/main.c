@@ -5,26 +5,19 @@
 #include <linux/module.h>
 
 #include "../compat/tested.h"
+#include "control.h"
 #include "loop-copy.h"
 
 static int __init loop_copy_init(void)
 {
 	int err = compat_check_kernel();
 
-	if (!err)
-		err = loop_copy_file_init();
-	if (err)
-		return err;
-	err = loop_copy_control_init();
-	if (err)
-		loop_copy_file_exit();
-	return err;
+	return err ?: loop_copy_control_init();
 }
 
 static void __exit loop_copy_exit(void)
 {
 	loop_copy_control_exit();
-	loop_copy_file_exit();
 }
 
 module_init(loop_copy_init);

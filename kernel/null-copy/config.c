@@ -32,14 +32,15 @@ struct null_copy_item {
 	struct null_copy *nc;
 };
 
-static struct null_copy_item *to_item(struct config_item *item)
+static struct null_copy_item *null_copy_to_item(struct config_item *item)
 {
 	return container_of(item, struct null_copy_item, item);
 }
 
 /* Stores a value for the next disk, while there is none. */
-static ssize_t store_value(struct null_copy_item *ni, const char *page,
-			   size_t count, size_t offset, size_t size)
+static ssize_t null_copy_store_value(struct null_copy_item *ni,
+				     const char *page, size_t count,
+				     size_t offset, size_t size)
 {
 	void *field = (void *)&ni->config + offset;
 	u64 value;
@@ -74,16 +75,20 @@ static ssize_t store_value(struct null_copy_item *ni, const char *page,
 static ssize_t null_copy_##_name##_show(struct config_item *item,	\
 					char *page)			\
 {									\
+	struct null_copy_item *ni = null_copy_to_item(item);		\
+									\
 	return sprintf(page, "%llu\n",					\
-		       (u64)READ_ONCE(to_item(item)->config._name));	\
+		       (u64)READ_ONCE(ni->config._name));		\
 }									\
 									\
 static ssize_t null_copy_##_name##_store(struct config_item *item,	\
 					 const char *page, size_t n)	\
 {									\
-	return store_value(to_item(item), page, n,			\
-			   offsetof(struct null_copy_config, _name),	\
-			   sizeof_field(struct null_copy_config, _name)); \
+	struct null_copy_item *ni = null_copy_to_item(item);		\
+									\
+	return null_copy_store_value(ni, page, n,			\
+		offsetof(struct null_copy_config, _name),		\
+		sizeof_field(struct null_copy_config, _name));		\
 }									\
 									\
 CONFIGFS_ATTR(null_copy_, _name)
@@ -100,7 +105,7 @@ NULL_COPY_ATTR(zone_nr_conv);
 NULL_COPY_ATTR(zone_max_open);
 NULL_COPY_ATTR(zone_max_active);
 
-static bool zones_valid(const struct null_copy_config *c)
+static bool null_copy_zones_valid(const struct null_copy_config *c)
 {
 	if (!c->zoned)
 		return true;
@@ -112,24 +117,25 @@ static bool zones_valid(const struct null_copy_config *c)
 	       !(c->zone_max_active && c->zone_max_open > c->zone_max_active);
 }
 
-static bool valid(const struct null_copy_config *c)
+static bool null_copy_config_valid(const struct null_copy_config *c)
 {
 	return c->size && c->size <= NULL_COPY_MAX_MIB &&
 	       is_power_of_2(c->blocksize) && c->blocksize >= SECTOR_SIZE &&
 	       c->blocksize <= PAGE_SIZE && c->submit_queues &&
 	       c->submit_queues <= NULL_COPY_MAX_QUEUES && c->hw_queue_depth &&
 	       c->hw_queue_depth <= NULL_COPY_MAX_DEPTH &&
-	       c->completion_nsec <= 60 * NSEC_PER_SEC && zones_valid(c);
+	       c->completion_nsec <= 60 * NSEC_PER_SEC &&
+	       null_copy_zones_valid(c);
 }
 
-static int switch_on(struct null_copy_item *ni)
+static int null_copy_switch_on(struct null_copy_item *ni)
 {
 	struct null_copy *nc;
 
 	lockdep_assert_held(&ni->lock);
 	if (ni->nc)
 		return 0;
-	if (!valid(&ni->config))
+	if (!null_copy_config_valid(&ni->config))
 		return -EINVAL;
 	nc = null_copy_create(&ni->config);
 	if (IS_ERR(nc))
@@ -138,7 +144,7 @@ static int switch_on(struct null_copy_item *ni)
 	return 0;
 }
 
-static void switch_off(struct null_copy_item *ni)
+static void null_copy_switch_off(struct null_copy_item *ni)
 {
 	if (ni->nc)
 		null_copy_destroy(ni->nc);
@@ -147,13 +153,13 @@ static void switch_off(struct null_copy_item *ni)
 
 static ssize_t null_copy_power_show(struct config_item *item, char *page)
 {
-	return sprintf(page, "%d\n", !!READ_ONCE(to_item(item)->nc));
+	return sprintf(page, "%d\n", !!READ_ONCE(null_copy_to_item(item)->nc));
 }
 
 static ssize_t null_copy_power_store(struct config_item *item, const char *page,
 				     size_t count)
 {
-	struct null_copy_item *ni = to_item(item);
+	struct null_copy_item *ni = null_copy_to_item(item);
 	bool on;
 	int err = kstrtobool(page, &on);
 
@@ -161,9 +167,9 @@ static ssize_t null_copy_power_store(struct config_item *item, const char *page,
 		return err;
 	mutex_lock(&ni->lock);
 	if (on)
-		err = switch_on(ni);
+		err = null_copy_switch_on(ni);
 	else
-		switch_off(ni);
+		null_copy_switch_off(ni);
 	mutex_unlock(&ni->lock);
 	return err ?: count;
 }
@@ -171,10 +177,11 @@ static ssize_t null_copy_power_store(struct config_item *item, const char *page,
 CONFIGFS_ATTR(null_copy_, power);
 
 /* What is told of a disk that exists. */
-static ssize_t show_disk(struct config_item *item, char *page,
-			 ssize_t (*show)(struct null_copy *nc, char *page))
+static ssize_t null_copy_show_disk(struct config_item *item, char *page,
+				   ssize_t (*show)(struct null_copy *nc,
+						   char *page))
 {
-	struct null_copy_item *ni = to_item(item);
+	struct null_copy_item *ni = null_copy_to_item(item);
 	ssize_t n = -ENODEV;
 
 	mutex_lock(&ni->lock);
@@ -184,19 +191,19 @@ static ssize_t show_disk(struct config_item *item, char *page,
 	return n;
 }
 
-static ssize_t name_of(struct null_copy *nc, char *page)
+static ssize_t null_copy_name_of(struct null_copy *nc, char *page)
 {
 	return sprintf(page, "%s\n", nc->disk->disk_name);
 }
 
 static ssize_t null_copy_disk_show(struct config_item *item, char *page)
 {
-	return show_disk(item, page, name_of);
+	return null_copy_show_disk(item, page, null_copy_name_of);
 }
 
 CONFIGFS_ATTR_RO(null_copy_, disk);
 
-static ssize_t memory_of(struct null_copy *nc, char *page)
+static ssize_t null_copy_memory_of(struct null_copy *nc, char *page)
 {
 	return sprintf(page, "%llu\n",
 		       (u64)atomic_long_read(&nc->nr_pages) << PAGE_SHIFT);
@@ -204,20 +211,20 @@ static ssize_t memory_of(struct null_copy *nc, char *page)
 
 static ssize_t null_copy_memory_show(struct config_item *item, char *page)
 {
-	return show_disk(item, page, memory_of);
+	return null_copy_show_disk(item, page, null_copy_memory_of);
 }
 
 CONFIGFS_ATTR_RO(null_copy_, memory);
 
 static ssize_t null_copy_faults_show(struct config_item *item, char *page)
 {
-	return show_disk(item, page, null_copy_fault_show);
+	return null_copy_show_disk(item, page, null_copy_fault_show);
 }
 
 static ssize_t null_copy_faults_store(struct config_item *item,
 				      const char *page, size_t count)
 {
-	struct null_copy_item *ni = to_item(item);
+	struct null_copy_item *ni = null_copy_to_item(item);
 	int err = 0;
 
 	mutex_lock(&ni->lock);
@@ -233,7 +240,7 @@ static ssize_t null_copy_faults_store(struct config_item *item,
 
 CONFIGFS_ATTR(null_copy_, faults);
 
-static struct configfs_attribute *item_attrs[] = {
+static struct configfs_attribute *null_copy_item_attrs[] = {
 	&null_copy_attr_size,
 	&null_copy_attr_blocksize,
 	&null_copy_attr_submit_queues,
@@ -252,23 +259,23 @@ static struct configfs_attribute *item_attrs[] = {
 	NULL,
 };
 
-static void release_item(struct config_item *item)
+static void null_copy_release_item(struct config_item *item)
 {
-	kfree(to_item(item));
+	kfree(null_copy_to_item(item));
 }
 
-static struct configfs_item_operations item_ops = {
-	.release = release_item,
+static struct configfs_item_operations null_copy_item_ops = {
+	.release = null_copy_release_item,
 };
 
-static const struct config_item_type item_type = {
-	.ct_item_ops = &item_ops,
-	.ct_attrs = item_attrs,
+static const struct config_item_type null_copy_item_type = {
+	.ct_item_ops = &null_copy_item_ops,
+	.ct_attrs = null_copy_item_attrs,
 	.ct_owner = THIS_MODULE,
 };
 
-static struct config_item *make_item(struct config_group *group,
-				     const char *name)
+static struct config_item *null_copy_make_item(struct config_group *group,
+					       const char *name)
 {
 	struct null_copy_item *ni = kzalloc(sizeof(*ni), GFP_KERNEL);
 
@@ -283,27 +290,28 @@ static struct config_item *make_item(struct config_group *group,
 		.copy_max_bytes = 128 << 20,
 		.zone_size = 16,
 	};
-	config_item_init_type_name(&ni->item, name, &item_type);
+	config_item_init_type_name(&ni->item, name, &null_copy_item_type);
 	return &ni->item;
 }
 
-static void drop_item(struct config_group *group, struct config_item *item)
+static void null_copy_drop_item(struct config_group *group,
+				struct config_item *item)
 {
-	struct null_copy_item *ni = to_item(item);
+	struct null_copy_item *ni = null_copy_to_item(item);
 
 	mutex_lock(&ni->lock);
-	switch_off(ni);
+	null_copy_switch_off(ni);
 	mutex_unlock(&ni->lock);
 	config_item_put(item);
 }
 
-static struct configfs_group_operations group_ops = {
-	.make_item = make_item,
-	.drop_item = drop_item,
+static struct configfs_group_operations null_copy_group_ops = {
+	.make_item = null_copy_make_item,
+	.drop_item = null_copy_drop_item,
 };
 
-static const struct config_item_type group_type = {
-	.ct_group_ops = &group_ops,
+static const struct config_item_type null_copy_group_type = {
+	.ct_group_ops = &null_copy_group_ops,
 	.ct_owner = THIS_MODULE,
 };
 
@@ -311,7 +319,7 @@ static struct configfs_subsystem null_copy_subsys = {
 	.su_group = {
 		.cg_item = {
 			.ci_namebuf = "null-copy",
-			.ci_type = &group_type,
+			.ci_type = &null_copy_group_type,
 		},
 	},
 };

@@ -32,8 +32,8 @@ struct null_copy_cmd {
 };
 
 /* Moves a request's data, up to @len bytes of it; sets how far it came. */
-static blk_status_t transfer(struct null_copy *nc, struct request *rq, u64 pos,
-			     u64 len, u64 *done)
+static blk_status_t null_copy_transfer(struct null_copy *nc, struct request *rq,
+				       u64 pos, u64 len, u64 *done)
 {
 	bool write = op_is_write(req_op(rq));
 	struct req_iterator iter;
@@ -54,8 +54,9 @@ static blk_status_t transfer(struct null_copy *nc, struct request *rq, u64 pos,
 }
 
 /* A zone append ends up where the write pointer is. */
-static blk_status_t write_zone(struct null_copy *nc, struct request *rq,
-			       u64 pos, u64 allowed)
+static blk_status_t null_copy_write_zone(struct null_copy *nc,
+					 struct request *rq, u64 pos,
+					 u64 allowed)
 {
 	u64 len = blk_rq_bytes(rq), done = 0;
 	blk_status_t status;
@@ -67,7 +68,7 @@ static blk_status_t write_zone(struct null_copy *nc, struct request *rq,
 		status = null_copy_zone_begin(nc, pos, len);
 	if (!status) {
 		rq->__sector = pos >> SECTOR_SHIFT;
-		status = transfer(nc, rq, pos, allowed, &done);
+		status = null_copy_transfer(nc, rq, pos, allowed, &done);
 		/* Of a block that is written in part nothing counts. */
 		done = rounddown(done, nc->config.blocksize);
 		null_copy_zone_advance(nc, pos, done);
@@ -77,7 +78,8 @@ static blk_status_t write_zone(struct null_copy *nc, struct request *rq,
 }
 
 /* Copies up to @len bytes, none of them beyond the end of a zone. */
-static int copy_bytes(struct null_copy *nc, struct blk_copy_op *op, u64 len)
+static int null_copy_copy_bytes(struct null_copy *nc, struct blk_copy_op *op,
+				u64 len)
 {
 	while (op->done < len && !blk_copy_cancelled(op)) {
 		u64 src = op->src + op->done, dst = op->dst + op->done;
@@ -99,14 +101,15 @@ static int copy_bytes(struct null_copy *nc, struct blk_copy_op *op, u64 len)
 }
 
 /* What there is to copy of a zone: nothing beyond the write pointer. */
-static bool readable(struct null_copy *nc, u64 pos, u64 len)
+static bool null_copy_readable(struct null_copy *nc, u64 pos, u64 len)
 {
 	lockdep_assert_held(&nc->zone_lock);
 	return !null_copy_is_seq(nc, pos) ||
 	       pos + len <= null_copy_zone_wp(nc, pos);
 }
 
-static int copy_zones(struct null_copy *nc, struct blk_copy_op *op, u64 allowed)
+static int null_copy_copy_zones(struct null_copy *nc, struct blk_copy_op *op,
+				u64 allowed)
 {
 	u64 len = min3(op->len, null_copy_zone_end(nc, op->src) - op->src,
 		       null_copy_zone_end(nc, op->dst) - op->dst);
@@ -114,7 +117,7 @@ static int copy_zones(struct null_copy *nc, struct blk_copy_op *op, u64 allowed)
 	int err = -EIO;
 
 	mutex_lock(&nc->zone_lock);
-	if (!readable(nc, op->src, len))
+	if (!null_copy_readable(nc, op->src, len))
 		goto out;
 	if (seq)
 		err = blk_status_to_errno(null_copy_zone_begin(nc, op->dst,
@@ -122,7 +125,7 @@ static int copy_zones(struct null_copy *nc, struct blk_copy_op *op, u64 allowed)
 	else
 		err = 0;
 	if (!err)
-		err = copy_bytes(nc, op, min(allowed, len));
+		err = null_copy_copy_bytes(nc, op, min(allowed, len));
 	if (seq && op->done)
 		null_copy_zone_advance(nc, op->dst, op->done);
 out:
@@ -130,65 +133,65 @@ out:
 	return err;
 }
 
-static void copy(struct null_copy *nc, struct blk_copy_op *op,
-		 struct null_copy_verdict *v)
+static void null_copy_handle_copy(struct null_copy *nc, struct blk_copy_op *op,
+				  struct null_copy_verdict *v)
 {
 	v->allowed = op->len;
-	null_copy_fault_check(nc, NULL_COPY_COPY, op->src, op->len, v);
-	null_copy_fault_check(nc, NULL_COPY_COPY, op->dst, op->len, v);
+	null_copy_fault_check(nc, NULL_COPY_COPY, op->src, op->dst, op->len, v);
 	if (nc->nr_zones)
-		op->error = copy_zones(nc, op, v->allowed);
+		op->error = null_copy_copy_zones(nc, op, v->allowed);
 	else
-		op->error = copy_bytes(nc, op, v->allowed);
+		op->error = null_copy_copy_bytes(nc, op, v->allowed);
 	/* A fault that lies beyond the end of a zone comes next time. */
 	if (!op->error && v->fails && op->done == v->allowed)
 		op->error = -EIO;
 }
 
-static blk_status_t read_write(struct null_copy *nc, struct request *rq,
-			       struct null_copy_verdict *v)
+static blk_status_t null_copy_handle_rw(struct null_copy *nc,
+					struct request *rq,
+					struct null_copy_verdict *v)
 {
 	bool write = op_is_write(req_op(rq));
 	u64 pos = (u64)blk_rq_pos(rq) << SECTOR_SHIFT, done;
 
 	v->allowed = blk_rq_bytes(rq);
 	null_copy_fault_check(nc, write ? NULL_COPY_WRITE : NULL_COPY_READ,
-			      pos, v->allowed, v);
+			      pos, pos, v->allowed, v);
 	if (write && null_copy_is_seq(nc, pos))
-		return write_zone(nc, rq, pos, v->allowed);
+		return null_copy_write_zone(nc, rq, pos, v->allowed);
 	if (req_op(rq) == REQ_OP_ZONE_APPEND)
 		return BLK_STS_IOERR;
-	return transfer(nc, rq, pos, v->allowed, &done);
+	return null_copy_transfer(nc, rq, pos, v->allowed, &done);
 }
 
 /* Not of a disk with zones, to which zeros are written like anything else. */
-static void zero(struct null_copy *nc, struct request *rq,
-		 struct null_copy_verdict *v)
+static void null_copy_handle_zero(struct null_copy *nc, struct request *rq,
+				  struct null_copy_verdict *v)
 {
 	u64 pos = (u64)blk_rq_pos(rq) << SECTOR_SHIFT;
 
 	v->allowed = blk_rq_bytes(rq);
-	null_copy_fault_check(nc, NULL_COPY_DISCARD, pos, v->allowed, v);
+	null_copy_fault_check(nc, NULL_COPY_DISCARD, pos, pos, v->allowed, v);
 	null_copy_zero(nc, pos, v->allowed);
 }
 
-static blk_status_t handle(struct null_copy *nc, struct request *rq,
-			   struct null_copy_verdict *v)
+static blk_status_t null_copy_handle(struct null_copy *nc, struct request *rq,
+				     struct null_copy_verdict *v)
 {
 	switch (req_op(rq)) {
 	case REQ_OP_READ:
 	case REQ_OP_WRITE:
 	case REQ_OP_ZONE_APPEND:
-		return read_write(nc, rq, v);
+		return null_copy_handle_rw(nc, rq, v);
 	case REQ_OP_DISCARD:
 	case REQ_OP_WRITE_ZEROES:
-		zero(nc, rq, v);
+		null_copy_handle_zero(nc, rq, v);
 		return BLK_STS_OK;
 	case REQ_OP_FLUSH:
-		null_copy_fault_check(nc, NULL_COPY_FLUSH, 0, 0, v);
+		null_copy_fault_check(nc, NULL_COPY_FLUSH, 0, 0, 0, v);
 		return BLK_STS_OK;
 	case REQ_OP_DRV_OUT:
-		copy(nc, blk_copy_rq_op(rq), v);
+		null_copy_handle_copy(nc, blk_copy_rq_op(rq), v);
 		/* The error is the piece's, and more exact. */
 		v->fails = false;
 		return BLK_STS_OK;
@@ -198,7 +201,7 @@ static blk_status_t handle(struct null_copy *nc, struct request *rq,
 	}
 }
 
-static enum hrtimer_restart end_late(struct hrtimer *timer)
+static enum hrtimer_restart null_copy_end_late(struct hrtimer *timer)
 {
 	struct null_copy_cmd *cmd = container_of(timer, struct null_copy_cmd,
 						 timer);
@@ -207,8 +210,8 @@ static enum hrtimer_restart end_late(struct hrtimer *timer)
 	return HRTIMER_NORESTART;
 }
 
-static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
-			     const struct blk_mq_queue_data *bd)
+static blk_status_t null_copy_queue_rq(struct blk_mq_hw_ctx *hctx,
+				       const struct blk_mq_queue_data *bd)
 {
 	struct null_copy *nc = hctx->queue->queuedata;
 	struct null_copy_cmd *cmd = blk_mq_rq_to_pdu(bd->rq);
@@ -217,7 +220,7 @@ static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 
 	blk_mq_start_request(bd->rq);
 	noio = memalloc_noio_save();
-	cmd->status = handle(nc, bd->rq, &v);
+	cmd->status = null_copy_handle(nc, bd->rq, &v);
 	memalloc_noio_restore(noio);
 	if (!cmd->status && v.fails)
 		cmd->status = BLK_STS_IOERR;
@@ -230,41 +233,42 @@ static blk_status_t queue_rq(struct blk_mq_hw_ctx *hctx,
 }
 
 /* The timer may still be on its way out when its request has ended. */
-static void exit_request(struct blk_mq_tag_set *set, struct request *rq,
-			 unsigned int hctx)
+static void null_copy_exit_request(struct blk_mq_tag_set *set,
+				   struct request *rq, unsigned int hctx)
 {
 	struct null_copy_cmd *cmd = blk_mq_rq_to_pdu(rq);
 
 	hrtimer_cancel(&cmd->timer);
 }
 
-static int init_request(struct blk_mq_tag_set *set, struct request *rq,
-			unsigned int hctx, unsigned int node)
+static int null_copy_init_request(struct blk_mq_tag_set *set,
+				  struct request *rq, unsigned int hctx,
+				  unsigned int node)
 {
 	struct null_copy_cmd *cmd = blk_mq_rq_to_pdu(rq);
 
 	hrtimer_init(&cmd->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
-	cmd->timer.function = end_late;
+	cmd->timer.function = null_copy_end_late;
 	return 0;
 }
 
 static const struct blk_mq_ops null_copy_mq_ops = {
-	.queue_rq = queue_rq,
-	.init_request = init_request,
-	.exit_request = exit_request,
+	.queue_rq = null_copy_queue_rq,
+	.init_request = null_copy_init_request,
+	.exit_request = null_copy_exit_request,
 };
 
-static int copy_op(struct blk_copy_op *op)
+static int null_copy_execute(struct blk_copy_op *op)
 {
 	return blk_copy_execute(op->dst_disk->queue, op);
 }
 
 static const struct blk_copy_ops null_copy_ops = {
 	.name = "null-copy",
-	.copy = copy_op,
+	.copy = null_copy_execute,
 };
 
-static void release(struct null_copy *nc)
+static void null_copy_release(struct null_copy *nc)
 {
 	null_copy_fault_clear(nc);
 	null_copy_free_store(nc);
@@ -273,8 +277,9 @@ static void release(struct null_copy *nc)
 }
 
 /* Whoever has the disk open may ask when it is gone. */
-static int report_zones(struct gendisk *disk, sector_t sector, unsigned int nr,
-			report_zones_cb cb, void *data)
+static int null_copy_disk_report_zones(struct gendisk *disk, sector_t sector,
+				       unsigned int nr, report_zones_cb cb,
+				       void *data)
 {
 	struct null_copy *nc;
 	int ret = -ENODEV;
@@ -289,14 +294,14 @@ static int report_zones(struct gendisk *disk, sector_t sector, unsigned int nr,
 
 static const struct block_device_operations null_copy_fops = {
 	.owner = THIS_MODULE,
-	.report_zones = report_zones,
+	.report_zones = null_copy_disk_report_zones,
 };
 
 static const struct block_device_operations null_copy_unzoned_fops = {
 	.owner = THIS_MODULE,
 };
 
-static int alloc_disk(struct null_copy *nc)
+static int null_copy_alloc_disk(struct null_copy *nc)
 {
 	const struct null_copy_config *c = &nc->config;
 	struct compat_limits lim = {
@@ -323,7 +328,7 @@ static int alloc_disk(struct null_copy *nc)
 	return 0;
 }
 
-static int init_tags(struct null_copy *nc)
+static int null_copy_init_tags(struct null_copy *nc)
 {
 	nc->tag_set.ops = &null_copy_mq_ops;
 	nc->tag_set.nr_hw_queues = nc->config.submit_queues;
@@ -335,12 +340,12 @@ static int init_tags(struct null_copy *nc)
 	return blk_mq_alloc_tag_set(&nc->tag_set);
 }
 
-static const struct attribute_group *disk_groups[] = {
+static const struct attribute_group *null_copy_disk_groups[] = {
 	&blk_copy_attr_group,
 	NULL,
 };
 
-static int add_disk_and_provider(struct null_copy *nc)
+static int null_copy_add_disk(struct null_copy *nc)
 {
 	struct blk_copy_limits lim = {
 		.max_bytes = rounddown(nc->config.copy_max_bytes,
@@ -359,7 +364,7 @@ static int add_disk_and_provider(struct null_copy *nc)
 		err = PTR_ERR(nc->provider);
 		goto no_provider;
 	}
-	err = device_add_disk(NULL, nc->disk, disk_groups);
+	err = device_add_disk(NULL, nc->disk, null_copy_disk_groups);
 	if (!err)
 		return 0;
 	blk_copy_unregister(nc->provider);
@@ -387,20 +392,20 @@ struct null_copy *null_copy_create(const struct null_copy_config *config)
 	spin_lock_init(&nc->fault_lock);
 	err = null_copy_zones_init(nc);
 	if (!err)
-		err = init_tags(nc);
+		err = null_copy_init_tags(nc);
 	if (err)
 		goto no_tags;
-	err = alloc_disk(nc);
+	err = null_copy_alloc_disk(nc);
 	if (err)
 		goto no_disk;
-	err = add_disk_and_provider(nc);
+	err = null_copy_add_disk(nc);
 	if (!err)
 		return nc;
 	put_disk(nc->disk);
 no_disk:
 	blk_mq_free_tag_set(&nc->tag_set);
 no_tags:
-	release(nc);
+	null_copy_release(nc);
 	return ERR_PTR(err);
 }
 
@@ -418,5 +423,5 @@ void null_copy_destroy(struct null_copy *nc)
 	nc->disk->private_data = NULL;
 	up_write(&null_copy_gone_lock);
 	put_disk(nc->disk);
-	release(nc);
+	null_copy_release(nc);
 }

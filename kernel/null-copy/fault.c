@@ -4,7 +4,7 @@
  *
  * Locks: null_copy.fault_lock, a leaf.
  */
-#include <linux/ctype.h>
+#include <linux/kstrtox.h>
 #include <linux/overflow.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -14,7 +14,7 @@
 #define NULL_COPY_MAX_FAULTS	64
 #define NULL_COPY_MAX_DELAY	(60ULL * USEC_PER_SEC)
 
-enum fault_kind { FAULT_FAIL, FAULT_AFTER, FAULT_DELAY };
+enum null_copy_fault_kind { NULL_COPY_FAIL, NULL_COPY_AFTER, NULL_COPY_DELAY };
 
 /**
  * struct null_copy_fault - one of them
@@ -23,21 +23,22 @@ enum fault_kind { FAULT_FAIL, FAULT_AFTER, FAULT_DELAY };
  * @start: first byte
  * @len: bytes
  * @kind: what happens
- * @value: bytes for FAULT_AFTER, microseconds for FAULT_DELAY
+ * @value: bytes for NULL_COPY_AFTER, microseconds for NULL_COPY_DELAY, how often
+ *	for NULL_COPY_FAIL, 0 being always
  */
 struct null_copy_fault {
 	struct list_head node;
 	unsigned int ops;
 	u64 start;
 	u64 len;
-	enum fault_kind kind;
+	enum null_copy_fault_kind kind;
 	u64 value;
 };
 
 static const struct {
 	const char *name;
 	unsigned int ops;
-} op_names[] = {
+} null_copy_op_names[] = {
 	{ "read", NULL_COPY_READ },
 	{ "write", NULL_COPY_WRITE },
 	{ "discard", NULL_COPY_DISCARD },
@@ -47,33 +48,37 @@ static const struct {
 		 NULL_COPY_FLUSH | NULL_COPY_COPY },
 };
 
-static const char * const kind_names[] = {
-	[FAULT_FAIL] = "fail",
-	[FAULT_AFTER] = "after",
-	[FAULT_DELAY] = "delay",
+static const char * const null_copy_kind_names[] = {
+	[NULL_COPY_FAIL] = "fail",
+	[NULL_COPY_AFTER] = "after",
+	[NULL_COPY_DELAY] = "delay",
 };
 
-static int parse(struct null_copy_fault *f, const char *line)
+static int null_copy_fault_parse(struct null_copy_fault *f, const char *line)
 {
 	char op[8], kind[8];
-	int n, i;
+	int i, used = 0;
+	bool value;
 	u64 end;
 
-	n = sscanf(line, "%7s %llu %llu %7s %llu", op, &f->start, &f->len, kind,
-		   &f->value);
-	if (n < 4)
+	if (sscanf(line, "%7s %llu %llu %7s %n", op, &f->start, &f->len, kind,
+		   &used) != 4)
 		return -EINVAL;
-	for (i = 0; i < ARRAY_SIZE(op_names); i++)
-		if (!strcmp(op, op_names[i].name))
-			f->ops = op_names[i].ops;
-	i = match_string(kind_names, ARRAY_SIZE(kind_names), kind);
+	value = line[used];
+	if (value && kstrtou64(line + used, 10, &f->value))
+		return -EINVAL;
+	for (i = 0; i < ARRAY_SIZE(null_copy_op_names); i++)
+		if (!strcmp(op, null_copy_op_names[i].name))
+			f->ops = null_copy_op_names[i].ops;
+	i = match_string(null_copy_kind_names, ARRAY_SIZE(null_copy_kind_names),
+			 kind);
 	if (i < 0 || !f->ops || !f->len)
 		return -EINVAL;
 	f->kind = i;
-	if (n != (f->kind == FAULT_FAIL ? 4 : 5) ||
+	if ((f->kind == NULL_COPY_FAIL ? value && !f->value : !value) ||
 	    check_add_overflow(f->start, f->len, &end))
 		return -EINVAL;
-	if (f->kind == FAULT_DELAY && f->value > NULL_COPY_MAX_DELAY)
+	if (f->kind == NULL_COPY_DELAY && f->value > NULL_COPY_MAX_DELAY)
 		return -ERANGE;
 	return 0;
 }
@@ -81,7 +86,7 @@ static int parse(struct null_copy_fault *f, const char *line)
 /**
  * null_copy_fault_add() - add a fault
  * @nc: the disk
- * @line: "<operation> <start> <length> fail|after <bytes>|delay <us>"
+ * @line: "<operation> <start> <length> fail [<times>]|after <bytes>|delay <us>"
  *
  * Return: 0 or a negative error.
  */
@@ -93,7 +98,7 @@ int null_copy_fault_add(struct null_copy *nc, const char *line)
 
 	if (!f)
 		return -ENOMEM;
-	err = parse(f, line);
+	err = null_copy_fault_parse(f, line);
 	if (err) {
 		kfree(f);
 		return err;
@@ -142,12 +147,12 @@ ssize_t null_copy_fault_show(struct null_copy *nc, char *page)
 
 	spin_lock(&nc->fault_lock);
 	list_for_each_entry(f, &nc->faults, node) {
-		for (i = 0; i < ARRAY_SIZE(op_names); i++)
-			if (op_names[i].ops == f->ops)
-				name = op_names[i].name;
-		n += scnprintf(page + n, PAGE_SIZE - n, "%s %llu %llu %s",
-			       name, f->start, f->len, kind_names[f->kind]);
-		if (f->kind != FAULT_FAIL)
+		for (i = 0; i < ARRAY_SIZE(null_copy_op_names); i++)
+			if (null_copy_op_names[i].ops == f->ops)
+				name = null_copy_op_names[i].name;
+		n += scnprintf(page + n, PAGE_SIZE - n, "%s %llu %llu %s", name,
+			       f->start, f->len, null_copy_kind_names[f->kind]);
+		if (f->value || f->kind != NULL_COPY_FAIL)
 			n += scnprintf(page + n, PAGE_SIZE - n, " %llu",
 				       f->value);
 		n += scnprintf(page + n, PAGE_SIZE - n, "\n");
@@ -156,10 +161,28 @@ ssize_t null_copy_fault_show(struct null_copy *nc, char *page)
 	return n;
 }
 
-static bool hits(const struct null_copy_fault *f, u64 pos, u64 len)
+static bool null_copy_fault_touches(const struct null_copy_fault *f, u64 pos,
+				    u64 len)
 {
 	/* A flush has no range, and is hit wherever the fault is. */
 	return !len || (pos < f->start + f->len && f->start < pos + len);
+}
+
+static bool null_copy_fault_hits(const struct null_copy_fault *f,
+				 enum null_copy_fault_ops op, u64 pos, u64 to,
+				 u64 len)
+{
+	return (f->ops & op) && (null_copy_fault_touches(f, pos, len) ||
+				 null_copy_fault_touches(f, to, len));
+}
+
+/* One that has failed as often as it was to is gone. */
+static void null_copy_fault_used(struct null_copy_fault *f)
+{
+	if (f->kind != NULL_COPY_FAIL || !f->value || --f->value)
+		return;
+	list_del(&f->node);
+	kfree(f);
 }
 
 /**
@@ -167,31 +190,35 @@ static bool hits(const struct null_copy_fault *f, u64 pos, u64 len)
  * @nc: the disk
  * @op: what it does
  * @pos: byte offset
+ * @to: the same of what is written, if it is a copy; else @pos
  * @len: bytes
  * @v: in: allowed is @len, or less; out: the verdict, never better than before
  */
 void null_copy_fault_check(struct null_copy *nc, enum null_copy_fault_ops op,
-			   u64 pos, u64 len, struct null_copy_verdict *v)
+			   u64 pos, u64 to, u64 len,
+			   struct null_copy_verdict *v)
 {
 	u64 block = nc->config.blocksize, allowed;
-	struct null_copy_fault *f;
+	struct null_copy_fault *f, *next;
 
 	if (list_empty(&nc->faults))
 		return;
 	spin_lock(&nc->fault_lock);
-	list_for_each_entry(f, &nc->faults, node) {
-		if (!(f->ops & op) || !hits(f, pos, len))
+	list_for_each_entry_safe(f, next, &nc->faults, node) {
+		if (!null_copy_fault_hits(f, op, pos, to, len))
 			continue;
-		if (f->kind == FAULT_DELAY) {
+		if (f->kind == NULL_COPY_DELAY) {
 			v->delay_ns = min(v->delay_ns +
 					  f->value * NSEC_PER_USEC,
 					  NULL_COPY_MAX_DELAY * NSEC_PER_USEC);
 			continue;
 		}
-		allowed = f->kind == FAULT_AFTER ? rounddown(f->value, block) :
-						   0;
+		allowed = 0;
+		if (f->kind == NULL_COPY_AFTER)
+			allowed = rounddown(f->value, block);
 		v->allowed = min(v->allowed, allowed);
 		v->fails = true;
+		null_copy_fault_used(f);
 	}
 	spin_unlock(&nc->fault_lock);
 }

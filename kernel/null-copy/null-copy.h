@@ -161,7 +161,8 @@ int null_copy_fault_add(struct null_copy *nc, const char *line);
 void null_copy_fault_clear(struct null_copy *nc);
 ssize_t null_copy_fault_show(struct null_copy *nc, char *page);
 void null_copy_fault_check(struct null_copy *nc, enum null_copy_fault_ops op,
-			   u64 pos, u64 len, struct null_copy_verdict *v);
+			   u64 pos, u64 to, u64 len,
+			   struct null_copy_verdict *v);
 
 /* config.c */
 int null_copy_config_init(void);

@@ -11,7 +11,7 @@
 
 #include "null-copy.h"
 
-static struct page *find(struct null_copy *nc, u64 pos)
+static struct page *null_copy_find_page(struct null_copy *nc, u64 pos)
 {
 	struct page *page;
 
@@ -23,9 +23,9 @@ static struct page *find(struct null_copy *nc, u64 pos)
 	return page;
 }
 
-static struct page *find_or_add(struct null_copy *nc, u64 pos)
+static struct page *null_copy_find_or_add_page(struct null_copy *nc, u64 pos)
 {
-	struct page *page = find(nc, pos), *old;
+	struct page *page = null_copy_find_page(nc, pos), *old;
 
 	if (page)
 		return page;
@@ -47,7 +47,7 @@ static struct page *find_or_add(struct null_copy *nc, u64 pos)
 	return xa_is_err(old) ? NULL : old;
 }
 
-static void forget(struct null_copy *nc, unsigned long index)
+static void null_copy_forget_page(struct null_copy *nc, unsigned long index)
 {
 	struct page *page = xa_erase(&nc->pages, index);
 
@@ -58,7 +58,7 @@ static void forget(struct null_copy *nc, unsigned long index)
 }
 
 /* To the end of the page, at most. */
-static u32 within(u64 pos, u64 len)
+static u32 null_copy_within_page(u64 pos, u64 len)
 {
 	return min_t(u64, len, PAGE_SIZE - offset_in_page(pos));
 }
@@ -76,8 +76,8 @@ int null_copy_write(struct null_copy *nc, u64 pos, struct bio_vec *bv)
 	u32 done = 0;
 
 	while (done < bv->bv_len) {
-		u32 part = within(pos + done, bv->bv_len - done);
-		struct page *page = find_or_add(nc, pos + done);
+		u32 part = null_copy_within_page(pos + done, bv->bv_len - done);
+		struct page *page = null_copy_find_or_add_page(nc, pos + done);
 
 		if (!page)
 			return -ENOSPC;
@@ -100,8 +100,8 @@ void null_copy_read(struct null_copy *nc, u64 pos, struct bio_vec *bv)
 	u32 done = 0;
 
 	while (done < bv->bv_len) {
-		u32 part = within(pos + done, bv->bv_len - done);
-		struct page *page = find(nc, pos + done);
+		u32 part = null_copy_within_page(pos + done, bv->bv_len - done);
+		struct page *page = null_copy_find_page(nc, pos + done);
 
 		if (page) {
 			memcpy_page(bv->bv_page, bv->bv_offset + done, page,
@@ -116,7 +116,7 @@ void null_copy_read(struct null_copy *nc, u64 pos, struct bio_vec *bv)
 }
 
 /* What there is of whole pages; as long as that takes, and not as the range. */
-static void forget_range(struct null_copy *nc, u64 pos, u64 end)
+static void null_copy_forget_range(struct null_copy *nc, u64 pos, u64 end)
 {
 	unsigned long i;
 	void *page;
@@ -125,14 +125,14 @@ static void forget_range(struct null_copy *nc, u64 pos, u64 end)
 		return;
 	xa_for_each_range(&nc->pages, i, page, pos >> PAGE_SHIFT,
 			  (end - 1) >> PAGE_SHIFT) {
-		forget(nc, i);
+		null_copy_forget_page(nc, i);
 		cond_resched();
 	}
 }
 
-static void zero_part(struct null_copy *nc, u64 pos, u32 len)
+static void null_copy_zero_part(struct null_copy *nc, u64 pos, u32 len)
 {
-	struct page *page = len ? find(nc, pos) : NULL;
+	struct page *page = len ? null_copy_find_page(nc, pos) : NULL;
 
 	if (!page)
 		return;
@@ -152,12 +152,12 @@ void null_copy_zero(struct null_copy *nc, u64 pos, u64 len)
 	    last = round_down(end, PAGE_SIZE);
 
 	if (first > last) {
-		zero_part(nc, pos, len);
+		null_copy_zero_part(nc, pos, len);
 		return;
 	}
-	zero_part(nc, pos, first - pos);
-	zero_part(nc, last, end - last);
-	forget_range(nc, first, last);
+	null_copy_zero_part(nc, pos, first - pos);
+	null_copy_zero_part(nc, last, end - last);
+	null_copy_forget_range(nc, first, last);
 }
 
 /**
@@ -171,13 +171,13 @@ void null_copy_zero(struct null_copy *nc, u64 pos, u64 len)
  */
 int null_copy_move(struct null_copy *nc, u64 src, u64 dst, u64 len)
 {
-	struct page *from = find(nc, src), *to;
+	struct page *from = null_copy_find_page(nc, src), *to;
 
 	if (!from) {
 		null_copy_zero(nc, dst, len);
 		return 0;
 	}
-	to = find_or_add(nc, dst);
+	to = null_copy_find_or_add_page(nc, dst);
 	if (to) {
 		memcpy_page(to, offset_in_page(dst), from, offset_in_page(src),
 			    len);

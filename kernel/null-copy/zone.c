@@ -49,7 +49,8 @@ void null_copy_zones_exit(struct null_copy *nc)
 	kvfree(nc->zones);
 }
 
-static struct null_copy_zone *zone_of(const struct null_copy *nc, u64 pos)
+static struct null_copy_zone *null_copy_zone_of(const struct null_copy *nc,
+						u64 pos)
 {
 	return &nc->zones[div64_u64(pos, nc->zone_bytes)];
 }
@@ -63,7 +64,8 @@ static struct null_copy_zone *zone_of(const struct null_copy *nc, u64 pos)
  */
 bool null_copy_is_seq(const struct null_copy *nc, u64 pos)
 {
-	return nc->nr_zones && zone_of(nc, pos)->cond != BLK_ZONE_COND_NOT_WP;
+	return nc->nr_zones &&
+	       null_copy_zone_of(nc, pos)->cond != BLK_ZONE_COND_NOT_WP;
 }
 
 /**
@@ -76,7 +78,7 @@ bool null_copy_is_seq(const struct null_copy *nc, u64 pos)
 u64 null_copy_zone_wp(const struct null_copy *nc, u64 pos)
 {
 	lockdep_assert_held(&nc->zone_lock);
-	return zone_of(nc, pos)->wp;
+	return null_copy_zone_of(nc, pos)->wp;
 }
 
 /**
@@ -88,74 +90,78 @@ u64 null_copy_zone_wp(const struct null_copy *nc, u64 pos)
  */
 u64 null_copy_zone_end(const struct null_copy *nc, u64 pos)
 {
-	return zone_of(nc, pos)->start + nc->zone_bytes;
+	return null_copy_zone_of(nc, pos)->start + nc->zone_bytes;
 }
 
-static bool is_open(const struct null_copy_zone *z)
+static bool null_copy_zone_is_open(const struct null_copy_zone *z)
 {
 	return z->cond == BLK_ZONE_COND_IMP_OPEN ||
 	       z->cond == BLK_ZONE_COND_EXP_OPEN;
 }
 
-static bool is_active(const struct null_copy_zone *z)
+static bool null_copy_zone_is_active(const struct null_copy_zone *z)
 {
-	return is_open(z) || z->cond == BLK_ZONE_COND_CLOSED;
+	return null_copy_zone_is_open(z) || z->cond == BLK_ZONE_COND_CLOSED;
 }
 
-static void set_cond(struct null_copy *nc, struct null_copy_zone *z, u8 cond)
+static void null_copy_zone_set_cond(struct null_copy *nc,
+				    struct null_copy_zone *z, u8 cond)
 {
-	nc->open -= is_open(z);
-	nc->active -= is_active(z);
+	nc->open -= null_copy_zone_is_open(z);
+	nc->active -= null_copy_zone_is_active(z);
 	z->cond = cond;
-	nc->open += is_open(z);
-	nc->active += is_active(z);
+	nc->open += null_copy_zone_is_open(z);
+	nc->active += null_copy_zone_is_active(z);
 }
 
-static void close_zone(struct null_copy *nc, struct null_copy_zone *z)
+static void null_copy_zone_close(struct null_copy *nc, struct null_copy_zone *z)
 {
-	set_cond(nc, z, z->wp == z->start ? BLK_ZONE_COND_EMPTY :
-					    BLK_ZONE_COND_CLOSED);
+	bool empty = z->wp == z->start;
+
+	null_copy_zone_set_cond(nc, z, empty ? BLK_ZONE_COND_EMPTY :
+					       BLK_ZONE_COND_CLOSED);
 }
 
 /* A device closes zones that it has opened by itself when it needs room. */
-static bool close_some(struct null_copy *nc)
+static bool null_copy_zone_close_some(struct null_copy *nc)
 {
 	unsigned int i;
 
 	for (i = 0; i < nc->nr_zones; i++) {
 		if (nc->zones[i].cond == BLK_ZONE_COND_IMP_OPEN) {
-			close_zone(nc, &nc->zones[i]);
+			null_copy_zone_close(nc, &nc->zones[i]);
 			return true;
 		}
 	}
 	return false;
 }
 
-static blk_status_t open_zone(struct null_copy *nc, struct null_copy_zone *z,
-			      u8 cond)
+static blk_status_t null_copy_zone_open(struct null_copy *nc,
+					struct null_copy_zone *z, u8 cond)
 {
 	const struct null_copy_config *c = &nc->config;
 
-	if (!is_active(z) && c->zone_max_active &&
+	if (!null_copy_zone_is_active(z) && c->zone_max_active &&
 	    nc->active >= c->zone_max_active)
 		return BLK_STS_ZONE_ACTIVE_RESOURCE;
-	if (!is_open(z) && c->zone_max_open && nc->open >= c->zone_max_open &&
-	    !close_some(nc))
+	if (!null_copy_zone_is_open(z) && c->zone_max_open &&
+	    nc->open >= c->zone_max_open && !null_copy_zone_close_some(nc))
 		return BLK_STS_ZONE_OPEN_RESOURCE;
-	set_cond(nc, z, cond);
+	null_copy_zone_set_cond(nc, z, cond);
 	return BLK_STS_OK;
 }
 
-static blk_status_t begin(struct null_copy *nc, struct null_copy_zone *z,
-			  u64 pos, u64 len)
+static blk_status_t null_copy_zone_enter(struct null_copy *nc,
+					 struct null_copy_zone *z, u64 pos,
+					 u64 len)
 {
 	lockdep_assert_held(&nc->zone_lock);
 	if (z->cond == BLK_ZONE_COND_FULL || pos != z->wp ||
 	    len > z->start + nc->zone_bytes - pos)
 		return BLK_STS_IOERR;
-	if (is_open(z))
+	if (null_copy_zone_is_open(z))
 		return BLK_STS_OK;
-	return open_zone(nc, z, BLK_ZONE_COND_IMP_OPEN);
+	return null_copy_zone_open(nc, z, BLK_ZONE_COND_IMP_OPEN);
 }
 
 /**
@@ -168,7 +174,7 @@ static blk_status_t begin(struct null_copy *nc, struct null_copy_zone *z,
  */
 blk_status_t null_copy_zone_begin(struct null_copy *nc, u64 pos, u64 len)
 {
-	return begin(nc, zone_of(nc, pos), pos, len);
+	return null_copy_zone_enter(nc, null_copy_zone_of(nc, pos), pos, len);
 }
 
 /**
@@ -181,11 +187,11 @@ blk_status_t null_copy_zone_begin(struct null_copy *nc, u64 pos, u64 len)
  */
 blk_status_t null_copy_zone_append(struct null_copy *nc, u64 *pos, u64 len)
 {
-	struct null_copy_zone *z = zone_of(nc, *pos);
+	struct null_copy_zone *z = null_copy_zone_of(nc, *pos);
 
 	/* Of a full zone that is in the next one. */
 	*pos = z->wp;
-	return begin(nc, z, z->wp, len);
+	return null_copy_zone_enter(nc, z, z->wp, len);
 }
 
 /**
@@ -196,64 +202,68 @@ blk_status_t null_copy_zone_append(struct null_copy *nc, u64 *pos, u64 len)
  */
 void null_copy_zone_advance(struct null_copy *nc, u64 pos, u64 len)
 {
-	struct null_copy_zone *z = zone_of(nc, pos);
+	struct null_copy_zone *z = null_copy_zone_of(nc, pos);
 
 	lockdep_assert_held(&nc->zone_lock);
 	z->wp += len;
 	if (z->wp == z->start + nc->zone_bytes)
-		set_cond(nc, z, BLK_ZONE_COND_FULL);
+		null_copy_zone_set_cond(nc, z, BLK_ZONE_COND_FULL);
 }
 
-static blk_status_t finish_zone(struct null_copy *nc, struct null_copy_zone *z)
+static blk_status_t null_copy_zone_finish(struct null_copy *nc,
+					  struct null_copy_zone *z)
 {
 	blk_status_t status;
 
 	/* To finish an empty zone it has to be opened for a moment. */
 	if (z->cond == BLK_ZONE_COND_EMPTY) {
-		status = open_zone(nc, z, BLK_ZONE_COND_IMP_OPEN);
+		status = null_copy_zone_open(nc, z, BLK_ZONE_COND_IMP_OPEN);
 		if (status)
 			return status;
 	}
 	z->wp = z->start + nc->zone_bytes;
-	set_cond(nc, z, BLK_ZONE_COND_FULL);
+	null_copy_zone_set_cond(nc, z, BLK_ZONE_COND_FULL);
 	return BLK_STS_OK;
 }
 
-static void reset_zone(struct null_copy *nc, struct null_copy_zone *z)
+static void null_copy_zone_reset(struct null_copy *nc, struct null_copy_zone *z)
 {
 	z->wp = z->start;
-	set_cond(nc, z, BLK_ZONE_COND_EMPTY);
+	null_copy_zone_set_cond(nc, z, BLK_ZONE_COND_EMPTY);
 	null_copy_zero(nc, z->start, nc->zone_bytes);
 }
 
-static void reset_all(struct null_copy *nc)
+static void null_copy_zone_reset_all(struct null_copy *nc)
 {
 	unsigned int i;
 
 	for (i = 0; i < nc->nr_zones; i++) {
 		if (nc->zones[i].cond != BLK_ZONE_COND_NOT_WP)
-			reset_zone(nc, &nc->zones[i]);
+			null_copy_zone_reset(nc, &nc->zones[i]);
 		cond_resched();
 	}
 }
 
-static blk_status_t manage(struct null_copy *nc, enum req_op op,
-			   struct null_copy_zone *z)
+static blk_status_t null_copy_zone_manage_one(struct null_copy *nc,
+					      enum req_op op,
+					      struct null_copy_zone *z)
 {
 	switch (op) {
 	case REQ_OP_ZONE_OPEN:
 		if (z->cond == BLK_ZONE_COND_FULL)
 			return BLK_STS_IOERR;
-		return open_zone(nc, z, BLK_ZONE_COND_EXP_OPEN);
+		return null_copy_zone_open(nc, z, BLK_ZONE_COND_EXP_OPEN);
 	case REQ_OP_ZONE_CLOSE:
-		if (is_open(z))
-			close_zone(nc, z);
-		return is_active(z) || z->cond == BLK_ZONE_COND_EMPTY ?
-			BLK_STS_OK : BLK_STS_IOERR;
+		if (null_copy_zone_is_open(z))
+			null_copy_zone_close(nc, z);
+		if (null_copy_zone_is_active(z) ||
+		    z->cond == BLK_ZONE_COND_EMPTY)
+			return BLK_STS_OK;
+		return BLK_STS_IOERR;
 	case REQ_OP_ZONE_FINISH:
-		return finish_zone(nc, z);
+		return null_copy_zone_finish(nc, z);
 	case REQ_OP_ZONE_RESET:
-		reset_zone(nc, z);
+		null_copy_zone_reset(nc, z);
 		return BLK_STS_OK;
 	default:
 		return BLK_STS_NOTSUPP;
@@ -277,11 +287,12 @@ blk_status_t null_copy_zone_manage(struct null_copy *nc, enum req_op op,
 		return BLK_STS_NOTSUPP;
 	mutex_lock(&nc->zone_lock);
 	if (op == REQ_OP_ZONE_RESET_ALL)
-		reset_all(nc);
+		null_copy_zone_reset_all(nc);
 	else if (!null_copy_is_seq(nc, pos))
 		status = BLK_STS_IOERR;
 	else
-		status = manage(nc, op, zone_of(nc, pos));
+		status = null_copy_zone_manage_one(nc, op,
+						   null_copy_zone_of(nc, pos));
 	mutex_unlock(&nc->zone_lock);
 	return status;
 }

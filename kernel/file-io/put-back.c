@@ -18,54 +18,54 @@
 #include <linux/mm.h>
 #include <linux/sched.h>
 
-#include "loop-copy.h"
+#include "file-io.h"
 
 /*
  * The first may be told of an error of somebody else's, in what it finds in the
  * page cache.
  */
-static ssize_t rw_block(struct file *file, bool write, loff_t pos,
-			const struct bio_vec *bv)
+static ssize_t file_io_rw_block(struct file *file, bool write, loff_t pos,
+				const struct bio_vec *bv)
 {
-	ssize_t ret = loop_copy_file_rw(file, write, pos, bv, 1, bv->bv_len);
+	ssize_t ret = file_io_rw(file, write, pos, bv, 1, bv->bv_len);
 
-	return ret < 0 ?
-		loop_copy_file_rw(file, write, pos, bv, 1, bv->bv_len) : ret;
+	return ret < 0 ? file_io_rw(file, write, pos, bv, 1, bv->bv_len) : ret;
 }
 
 /* What is broken below would only take its time to say so once more. */
-static bool goes_on(ssize_t ret, unsigned int block)
+static bool file_io_goes_on(ssize_t ret, unsigned int block)
 {
 	return ret == block || ret == -ENOSPC || ret == -EDQUOT;
 }
 
 /**
- * loop_copy_leaves() - whether a write that fails may leave something behind
+ * file_io_leaves() - whether a write that fails may leave something behind
  * @f: the file
  * @pos: where, in bytes
  * @len: how much
  *
- * Return: true if loop_copy_put_back() is called for. Only whole blocks are
+ * Return: true if file_io_put_back() is called for. Only whole blocks are
  * written directly.
  */
-bool loop_copy_leaves(const struct loop_copy_file *f, loff_t pos, u64 len)
+bool file_io_leaves(const struct file_io *f, loff_t pos, u64 len)
 {
-	return f->direct && f->shares && len &&
-	       loop_copy_inode(f)->i_sb->s_magic == XFS_SUPER_MAGIC &&
-	       !((pos | len) & (loop_copy_fs_block(f) - 1));
+	return f->direct && READ_ONCE(f->shares) && len &&
+	       file_io_inode(f)->i_sb->s_magic == XFS_SUPER_MAGIC &&
+	       !((pos | len) & (file_io_block(f) - 1));
 }
 
 /**
- * loop_copy_put_back() - clean up after a direct write that has failed
+ * file_io_put_back() - clean up after a direct write that has failed
  * @f: the file
  * @pos: where, in bytes
  * @len: how much
  *
  * Context: a worker.
  */
-void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len)
+void file_io_put_back(struct file_io *f, loff_t pos, u64 len)
 {
-	unsigned int block = loop_copy_fs_block(f);
+	unsigned int block = file_io_block(f);
+	u64 since = file_io_mark(f);
 	ssize_t ret = block;
 	struct bio_vec bv;
 	struct page *page;
@@ -73,18 +73,20 @@ void loop_copy_put_back(struct loop_copy_file *f, loff_t pos, u64 len)
 
 	page = alloc_pages(GFP_NOIO | __GFP_NOWARN, get_order(block));
 	if (!page) {
-		pr_warn_ratelimited("no memory to clean up after a failed write\n");
+		pr_warn_ratelimited("%pD: no memory to clean up after a failed write\n",
+				    f->meta);
 		return;
 	}
 	bvec_set_page(&bv, page, block, 0);
-	for (at = pos; at < pos + len && goes_on(ret, block); at += block) {
-		ret = rw_block(f->data, false, at, &bv);
+	for (at = pos; at < pos + len && file_io_goes_on(ret, block);
+	     at += block) {
+		ret = file_io_rw_block(f->data, false, at, &bv);
 		if (ret != block)
 			break;
-		ret = rw_block(f->data, true, at, &bv);
+		ret = file_io_rw_block(f->data, true, at, &bv);
 		cond_resched();
 	}
 	__free_pages(page, get_order(block));
-	/* Should direct I/O not have been possible after all. Nobody is told. */
-	loop_copy_settle(f, pos, len, 0, 0);
+	/* Should direct I/O not have been possible after all. */
+	file_io_settle(f, pos, len, since, 0);
 }
