@@ -14,7 +14,10 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "blk-interposer.h"
+#include "control.h"
+#include "lifecycle.h"
+#include "pair.h"
+#include "transition.h"
 
 #define BLKI_DEFAULT_TIMEOUT_MS	30000
 #define BLKI_MAX_TIMEOUT_MS	3600000

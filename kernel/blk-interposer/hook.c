@@ -16,7 +16,10 @@
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 
-#include "blk-interposer.h"
+#include "clone.h"
+#include "context.h"
+#include "gate.h"
+#include "hook.h"
 
 static DEFINE_HASHTABLE(blki_hash, 6);
 static DEFINE_MUTEX(blki_hook_lock);
@@ -39,33 +42,6 @@ static void blki_note_bypass(struct blki_pair *pair, struct bio *bio)
 	    first < part->bd_start_sect + bdev_nr_sectors(part) &&
 	    bio_end_sector(bio) > part->bd_start_sect)
 		atomic64_inc(&pair->bypassed);
-}
-
-/* What a bio is chained to, or NULL. */
-static struct bio *blki_chain_parent(struct bio *bio)
-{
-	struct bio *parent = READ_ONCE(bio->bi_private);
-
-	/* Redirecting it meanwhile changes the function before the data. */
-	smp_rmb(); /* blki_context_attach() */
-	return READ_ONCE(bio->bi_end_io) == blki_chain_end_io ? parent : NULL;
-}
-
-/*
- * A clone for the original, or what a driver below has split from one and sends
- * to itself once more: that is of the driver's bio_set, and chained to ours. A
- * parent cannot end before its children.
- */
-static bool blki_is_ours(struct blki_pair *pair, struct bio *bio)
-{
-	if (bio->bi_pool == &pair->bs)
-		return true;
-	if (likely(!bio_flagged(bio, BIO_CLONED)))
-		return false;
-	do {
-		bio = blki_chain_parent(bio);
-	} while (bio && bio->bi_pool != &pair->bs);
-	return bio;
 }
 
 /*
@@ -129,7 +105,7 @@ static bool blki_reaches(struct block_device *bdev, struct bio *bio)
  * that appends to a zone, or of more than when the pair was made, and what it
  * does would have gone past the target: turned into one that it refuses.
  */
-static void blki_leave(struct blki_pair *pair, struct bio *bio)
+static void blki_let_original_refuse(struct blki_pair *pair, struct bio *bio)
 {
 	if (bio_sectors(bio) &&
 	    (compat_bio_atomic(bio) || bio_op(bio) == REQ_OP_ZONE_APPEND ||
@@ -153,8 +129,7 @@ static struct block_device *blki_pass_gate(struct blki_pair *pair,
 {
 	struct block_device *target;
 
-	if (current->bio_list || READ_ONCE(pair->parking) ||
-	    !percpu_ref_tryget_live(&pair->inflight))
+	if (current->bio_list || !blki_gate_enter(pair))
 		return NULL;
 	target = READ_ONCE(pair->target);
 	if (likely(target && hlist_empty(blki_bucket(target->bd_disk)) &&
@@ -174,7 +149,7 @@ static void blki_redirect(struct blki_pair *pair, struct bio *bio)
 		return;
 	ctx = mempool_alloc(&pair->contexts, GFP_NOWAIT | __GFP_NOWARN);
 	if (unlikely(!ctx) && !blki_reaches(upper, bio)) {
-		blki_leave(pair, bio);
+		blki_let_original_refuse(pair, bio);
 		return;
 	}
 	if (bdev != pair->original.bdev && !blki_remap_partition(bdev, bio)) {
@@ -214,7 +189,7 @@ static void notrace blki_hook(unsigned long ip, unsigned long parent_ip,
 			continue;
 		}
 		/* Ours; or past the partition already, and no more to be had. */
-		if (bio_flagged(bio, BIO_REMAPPED) || blki_is_ours(pair, bio))
+		if (bio_flagged(bio, BIO_REMAPPED) || blki_is_clone(pair, bio))
 			break;
 		if (!READ_ONCE(pair->settled) && blki_maybe_begun(bio))
 			break;

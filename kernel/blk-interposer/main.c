@@ -6,7 +6,11 @@
 #include <linux/rcupdate.h>
 
 #include "../compat/tested.h"
-#include "blk-interposer.h"
+#include "clone.h"
+#include "control.h"
+#include "hook.h"
+#include "pair.h"
+#include "proof.h"
 
 static int __init blki_init(void)
 {
@@ -19,12 +23,10 @@ static int __init blki_init(void)
 		pr_err("not for a PREEMPT_RT kernel\n");
 		return -EOPNOTSUPP;
 	}
-	err = blki_io_init();
-	if (err)
-		return err;
+	blki_clone_init();
 	err = blki_hook_init();
 	if (err)
-		goto no_hook;
+		return err;
 	err = blki_pairs_init();
 	if (err)
 		goto no_pairs;
@@ -37,8 +39,6 @@ no_control:
 	blki_pairs_exit();
 no_pairs:
 	blki_hook_exit();
-no_hook:
-	blki_io_exit();
 	return err;
 }
 
@@ -46,10 +46,10 @@ static void __exit blki_exit(void)
 {
 	blki_control_exit();
 	blki_pairs_exit();
+	blki_proof_exit();
 	/* Who has given up the last reference may yet be on the way back. */
 	synchronize_rcu_tasks();
 	blki_hook_exit();
-	blki_io_exit();
 }
 
 module_init(blki_init);

@@ -11,7 +11,7 @@
  */
 #include <linux/slab.h>
 
-#include "blk-interposer.h"
+#include "proof.h"
 
 /**
  * struct blki_proof - a read of our own

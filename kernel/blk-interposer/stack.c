@@ -11,7 +11,7 @@
 #include <linux/kobject.h>
 #include <linux/slab.h>
 
-#include "blk-interposer.h"
+#include "stack.h"
 
 /* Beyond that many devices below each other something is wrong. */
 #define BLKI_MAX_BELOW	256

@@ -25,18 +25,12 @@
  */
 #include <linux/slab.h>
 
-#include "blk-interposer.h"
+#include "trial.h"
 
 /* The first block, and those of pair.frozen_at. */
 #define BLKI_MAX_BLOCKS		(1 + BLKI_FROZEN_BLOCKS)
 /* The gate is closed all that time, and file systems are frozen. */
 #define BLKI_TRIAL_TIMEOUT	(10 * HZ)
-
-enum blki_trial_state {
-	BLKI_TRIAL_RUNS,
-	BLKI_TRIAL_ENDED,
-	BLKI_TRIAL_ABANDONED,
-};
 
 /**
  * struct blki_block - a place that is tried
@@ -61,7 +55,6 @@ struct blki_block {
  * @target: what is tried
  * @opf: what all bios do now
  * @submit: sends them: a target may have even that wait
- * @state: enum blki_trial_state
  * @left: bios that have not ended, and one for @submit
  * @done: all have
  * @nr: how many blocks; with none a flush is all
@@ -73,7 +66,6 @@ struct blki_trial {
 	struct block_device *target;
 	blk_opf_t opf;
 	struct work_struct submit;
-	atomic_t state;
 	atomic_t left;
 	struct completion done;
 	unsigned int nr;
@@ -101,6 +93,27 @@ void blki_trial_note(struct blki_pair *pair, struct bio *bio)
 }
 
 /**
+ * blki_trial_count() - Count a write that goes to the original.
+ * @pair: with a trial that has not ended
+ *
+ * Return: true if it may, until blki_trial_uncount(); false if writes are refused.
+ */
+bool blki_trial_count(struct blki_pair *pair)
+{
+	return atomic_inc_not_zero(&pair->below);
+}
+
+/**
+ * blki_trial_uncount() - Note that the original has a write no longer.
+ * @pair: what blki_trial_count() was called for
+ */
+void blki_trial_uncount(struct blki_pair *pair)
+{
+	if (atomic_dec_and_test(&pair->below))
+		wake_up_all(&pair->wait);
+}
+
+/**
  * blki_trial_closed() - Note that nobody has the lower disk open.
  * @pair: of that disk
  *
@@ -108,11 +121,12 @@ void blki_trial_note(struct blki_pair *pair, struct bio *bio)
  */
 void blki_trial_closed(struct blki_pair *pair)
 {
-	if (!xchg(&pair->refuses, false))
+	if (cmpxchg(&pair->trial_state, BLKI_TRIAL_LATE, BLKI_TRIAL_ENDED) !=
+	    BLKI_TRIAL_LATE)
 		return;
 	atomic_set(&pair->below, 1);
-	/* Whoever does not see it set finds what is counted from. */
-	smp_store_release(&pair->on_trial, false);
+	/* Whoever tries the next target finds what is counted from. */
+	smp_store_release(&pair->trial_state, BLKI_TRIAL_NONE);
 }
 
 /*
@@ -126,7 +140,7 @@ static void blki_trial_forget(struct blki_trial *trial)
 
 	blki_trial_free(trial);
 	/* The last one to close it looks at this after it has been counted out. */
-	smp_store_mb(pair->refuses, true);
+	smp_store_mb(pair->trial_state, BLKI_TRIAL_LATE);
 	if (!wrote || !disk_openers(pair->lower))
 		blki_trial_closed(pair);
 	percpu_ref_put(&pair->users);
@@ -136,8 +150,8 @@ static void blki_trial_put(struct blki_trial *trial)
 {
 	if (!atomic_dec_and_test(&trial->left))
 		return;
-	if (atomic_cmpxchg(&trial->state, BLKI_TRIAL_RUNS, BLKI_TRIAL_ENDED) ==
-	    BLKI_TRIAL_ABANDONED)
+	if (cmpxchg(&trial->pair->trial_state, BLKI_TRIAL_RUNS,
+		    BLKI_TRIAL_ENDED) == BLKI_TRIAL_ABANDONED)
 		blki_trial_forget(trial);
 	else
 		complete(&trial->done);
@@ -190,8 +204,8 @@ static void blki_trial_abandon(struct blki_trial *trial)
 
 	atomic_dec(&pair->below);
 	wait_event(pair->wait, !atomic_read(&pair->below));
-	if (atomic_cmpxchg(&trial->state, BLKI_TRIAL_RUNS,
-			   BLKI_TRIAL_ABANDONED) == BLKI_TRIAL_RUNS)
+	if (cmpxchg(&pair->trial_state, BLKI_TRIAL_RUNS,
+		    BLKI_TRIAL_ABANDONED) == BLKI_TRIAL_RUNS)
 		return;
 	/* It has ended after all, if too late. */
 	wait_for_completion(&trial->done);
@@ -205,7 +219,7 @@ static int blki_trial_turn(struct blki_trial *trial, blk_opf_t opf,
 	long left;
 
 	trial->opf = opf;
-	atomic_set(&trial->state, BLKI_TRIAL_RUNS);
+	WRITE_ONCE(trial->pair->trial_state, BLKI_TRIAL_RUNS);
 	atomic_set(&trial->left, 1);
 	reinit_completion(&trial->done);
 	queue_work(blki_io_wq, &trial->submit);
@@ -258,7 +272,6 @@ int blki_trial_run(struct blki_trial *trial, struct block_device *target)
 	trial->target = target;
 	blki_trial_choose(trial);
 	percpu_ref_get(&pair->users);
-	WRITE_ONCE(pair->on_trial, true);
 	if (trial->nr)
 		err = blki_trial_turn(trial, REQ_OP_READ | REQ_SYNC, end);
 	if (!err)
@@ -267,7 +280,7 @@ int blki_trial_run(struct blki_trial *trial, struct block_device *target)
 					     (trial->nr ? REQ_FUA : 0), end);
 	if (err)
 		return err;
-	WRITE_ONCE(pair->on_trial, false);
+	WRITE_ONCE(pair->trial_state, BLKI_TRIAL_NONE);
 	percpu_ref_put(&pair->users);
 	return 0;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Copies, for blk-copy.
+ * The lower disk as a provider of copies, for blk-copy.
  *
- * The lower disk hands pieces on to the original, so that a target that can use
+ * It hands pieces on to the original, so that a target that can use
  * that keeps what the original's driver can do. While a target is attached,
  * copies of the original itself become reads and writes, as its driver would
  * do them past the target.
@@ -11,9 +11,10 @@
  */
 #include <linux/sizes.h>
 
-#include "blk-interposer.h"
+#include "provider.h"
+#include "trial.h"
 
-static int blki_copy(struct blk_copy_op *op)
+static int blki_provider_copy(struct blk_copy_op *op)
 {
 	struct blki_pair *pair = op->private;
 	struct blk_copy_request req = {
@@ -28,14 +29,14 @@ static int blki_copy(struct blk_copy_op *op)
 	int err;
 
 	/* A trial counts bios only; what is emulated becomes those. */
-	if (READ_ONCE(pair->on_trial))
+	if (blki_on_trial(pair))
 		return -EOPNOTSUPP;
 	err = blk_copy(&req);
 	op->done = req.done;
 	return err;
 }
 
-static int blki_copy_possible(void *private, unsigned int depth)
+static int blki_provider_possible(void *private, unsigned int depth)
 {
 	struct blki_pair *pair = private;
 	const struct blk_copy_request req = {
@@ -47,19 +48,19 @@ static int blki_copy_possible(void *private, unsigned int depth)
 	return blk_copy_possible(&req, depth);
 }
 
-static const struct blk_copy_ops blki_copy_ops = {
+static const struct blk_copy_ops blki_provider_ops = {
 	.name = "blk-interposer",
-	.copy = blki_copy,
-	.possible = blki_copy_possible,
+	.copy = blki_provider_copy,
+	.possible = blki_provider_possible,
 };
 
 /**
- * blki_copy_register() - Hand copies of the lower disk on.
+ * blki_provider_register() - Hand copies of the lower disk on.
  * @pair: with its disks, not added yet
  *
  * Return: 0 or -ENOMEM.
  */
-int blki_copy_register(struct blki_pair *pair)
+int blki_provider_register(struct blki_pair *pair)
 {
 	unsigned int block = bdev_logical_block_size(pair->original.bdev);
 	const struct blk_copy_limits limits = {
@@ -69,6 +70,17 @@ int blki_copy_register(struct blki_pair *pair)
 		.private = pair,
 	};
 
-	pair->copier = blk_copy_register(pair->lower, &blki_copy_ops, &limits);
+	pair->copier = blk_copy_register(pair->lower, &blki_provider_ops, &limits);
 	return PTR_ERR_OR_ZERO(pair->copier);
+}
+
+/**
+ * blki_provider_unregister() - No more copies of the lower disk.
+ * @pair: whose disks are being removed, or could not be added
+ *
+ * Waits for those under way; see blk_copy_unregister().
+ */
+void blki_provider_unregister(struct blki_pair *pair)
+{
+	blk_copy_unregister(pair->copier);
 }
