@@ -18,31 +18,35 @@
  * - is refused if they are lost, unless its arguments accept that, once.
  *
  * The record is gone with the module. For that the image is marked dirty where
- * its header can still be written (qcow2_image_stop()).
+ * its header can still be written (qcow2_device_stop()).
  *
  * Locks: records_lock for the list and what is in it; record.busy, outside of
- * image.state_lock, keeps the image of a record from being dropped and freed. Nothing is
- * waited for under records_lock.
+ * target.state_lock, keeps the owner of a record from being dropped and freed.
+ * Nothing is waited for under records_lock.
  */
-#include "dm-qcow2.h"
+#include "target.h"
 
 #include <linux/slab.h>
 #include <linux/uuid.h>
 
 /* A file by file system, number and generation; a disk by both its numbers. */
-struct place {
+struct loss_place {
 	uuid_t fs;
 	u64 number;
 	u64 sequence;
 };
 
+/* The image, and its data file; twice the image if it has none. */
+#define LOSS_PLACES 2
+
 /**
  * struct qcow2_record - what is known of an image that could not be written
  * @node: records, under records_lock; empty if there is nothing to tell
  * @refs: the image's, the list's, and one for each that looks at it
- * @busy: protects @image
- * @image: who has the changes in memory; NULL when it is destroyed
- * @place: the image
+ * @busy: protects @owner
+ * @owner: who has the changes in memory; NULL when it is destroyed
+ * @ops: how it is asked to write or drop them
+ * @places: the image and its data
  * @disk: the sequence number of the mapped device, which is never used again
  * @device: its name
  * @lost: nobody has the changes any more, under records_lock
@@ -50,9 +54,10 @@ struct place {
 struct qcow2_record {
 	struct list_head node;
 	refcount_t refs;
-	struct mutex busy;	/* image */
-	struct qcow2_image *image;
-	struct place place;
+	struct mutex busy;	/* owner */
+	struct qcow2_target *owner;
+	const struct qcow2_owner_ops *ops;
+	struct loss_place places[LOSS_PLACES];
 	u64 disk;
 	char device[24];
 	bool lost;
@@ -61,18 +66,18 @@ struct qcow2_record {
 static LIST_HEAD(records);
 static DEFINE_SPINLOCK(records_lock);
 
-static void record_put(struct qcow2_record *rec)
+static void loss_put(struct qcow2_record *rec)
 {
 	if (refcount_dec_and_test(&rec->refs))
 		kfree(rec);
 }
 
-static u64 disk_sequence(const struct qcow2_image *q)
+static u64 loss_disk(const struct qcow2_target *t)
 {
-	return dm_disk(dm_table_get_md(q->ti->table))->diskseq;
+	return dm_disk(dm_table_get_md(t->ti->table))->diskseq;
 }
 
-static void find_place(const struct qcow2_store *st, struct place *place)
+static void loss_find_place(const struct qcow2_store *st, struct loss_place *place)
 {
 	struct inode *inode;
 
@@ -82,7 +87,7 @@ static void find_place(const struct qcow2_store *st, struct place *place)
 		place->sequence = st->bdev->bd_disk->diskseq;
 		return;
 	}
-	inode = d_real_inode(file_dentry(st->file));
+	inode = file_io_inode(&st->io);
 	place->fs = inode->i_sb->s_uuid;
 	/* Those without one are told apart for as long as they are mounted. */
 	if (uuid_is_null(&place->fs))
@@ -93,11 +98,12 @@ static void find_place(const struct qcow2_store *st, struct place *place)
 
 /**
  * qcow2_loss_init() - get what is needed should changes be lost
- * @q: the image with its store open
+ * @t: the target with its store open
+ * @ops: how it is asked to write or drop changes
  *
  * Return: 0 or -ENOMEM.
  */
-int qcow2_loss_init(struct qcow2_image *q)
+int qcow2_loss_init(struct qcow2_target *t, const struct qcow2_owner_ops *ops)
 {
 	struct qcow2_record *rec = kzalloc(sizeof(*rec), GFP_KERNEL);
 
@@ -106,37 +112,39 @@ int qcow2_loss_init(struct qcow2_image *q)
 	INIT_LIST_HEAD(&rec->node);
 	refcount_set(&rec->refs, 1);
 	mutex_init(&rec->busy);
-	rec->image = q;
-	rec->disk = disk_sequence(q);
-	strscpy(rec->device, dm_table_device_name(q->ti->table),
+	rec->owner = t;
+	rec->ops = ops;
+	rec->disk = loss_disk(t);
+	strscpy(rec->device, dm_table_device_name(t->ti->table),
 		sizeof(rec->device));
-	find_place(&q->store, &rec->place);
-	q->record = rec;
+	loss_find_place(&t->dev.store, &rec->places[0]);
+	loss_find_place(qcow2_data(&t->dev), &rec->places[1]);
+	t->record = rec;
 	return 0;
 }
 
 /**
  * qcow2_loss_exit() - have the image let go of all, because it is to be freed
- * @q: the image; without a record it has never been live
+ * @t: the target; without a record it has never been live
  *
- * Another resume may be about to save what is in memory (save()): either that
+ * Another resume may be about to save what is in memory (loss_save()): either that
  * is over before anything is dropped, or it finds nothing any more.
  */
-void qcow2_loss_exit(struct qcow2_image *q)
+void qcow2_loss_exit(struct qcow2_target *t)
 {
-	struct qcow2_record *rec = q->record;
+	struct qcow2_record *rec = t->record;
 
 	if (!rec)
 		return;
 	mutex_lock(&rec->busy);
-	qcow2_image_forget(q);
-	rec->image = NULL;
+	rec->ops->forget(t);
+	rec->owner = NULL;
 	mutex_unlock(&rec->busy);
-	q->record = NULL;
-	record_put(rec);
+	t->record = NULL;
+	loss_put(rec);
 }
 
-static void record_list(struct qcow2_record *rec, bool lost)
+static void loss_list(struct qcow2_record *rec, bool lost)
 {
 	spin_lock(&records_lock);
 	rec->lost |= lost;
@@ -149,58 +157,69 @@ static void record_list(struct qcow2_record *rec, bool lost)
 
 /**
  * qcow2_loss_threatens() - changes could not be written, and are in memory
- * @q: the image
+ * @t: the target
  */
-void qcow2_loss_threatens(struct qcow2_image *q)
+void qcow2_loss_threatens(struct qcow2_target *t)
 {
-	record_list(q->record, false);
+	loss_list(t->record, false);
 }
 
 /**
  * qcow2_loss_note() - changes could not be written, and are lost
- * @q: the image
+ * @t: the target
  */
-void qcow2_loss_note(struct qcow2_image *q)
+void qcow2_loss_note(struct qcow2_target *t)
 {
-	qcow2_err(q, "changes of this image are lost: it will be refused without accept_loss");
-	record_list(q->record, true);
+	qcow2_err(&t->dev.core, "changes of this image are lost: it will be refused without accept_loss");
+	loss_list(t->record, true);
 }
 
-static void record_unlist(struct qcow2_record *rec)
+static void loss_unlist(struct qcow2_record *rec)
 {
 	lockdep_assert_held(&records_lock);
 	list_del_init(&rec->node);
-	record_put(rec);
+	loss_put(rec);
 }
 
 /**
  * qcow2_loss_averted() - what could not be written is written, or used again
- * @q: the image
+ * @t: the target
  */
-void qcow2_loss_averted(struct qcow2_image *q)
+void qcow2_loss_averted(struct qcow2_target *t)
 {
 	spin_lock(&records_lock);
-	if (!q->record->lost && !list_empty(&q->record->node))
-		record_unlist(q->record);
+	if (!t->record->lost && !list_empty(&t->record->node))
+		loss_unlist(t->record);
 	spin_unlock(&records_lock);
 }
 
-static bool concerns(const struct qcow2_record *rec, const struct qcow2_image *q)
+static bool loss_is_at(const struct qcow2_record *rec,
+		       const struct loss_place *place)
 {
-	const struct qcow2_record *own = q->record;
+	u32 i;
 
-	return rec->disk == own->disk ||
-	       !memcmp(&rec->place, &own->place, sizeof(own->place));
+	for (i = 0; i < LOSS_PLACES; i++)
+		if (!memcmp(&rec->places[i], place, sizeof(*place)))
+			return true;
+	return false;
 }
 
-/* A record that stands in the way of @q, with a reference, or NULL. */
-static struct qcow2_record *find_record(const struct qcow2_image *q)
+static bool loss_concerns(const struct qcow2_record *rec, const struct qcow2_target *t)
+{
+	const struct qcow2_record *own = t->record;
+
+	return rec->disk == own->disk || loss_is_at(rec, &own->places[0]) ||
+	       loss_is_at(rec, &own->places[1]);
+}
+
+/* A record that stands in the way of @t, with a reference, or NULL. */
+static struct qcow2_record *loss_find(const struct qcow2_target *t)
 {
 	struct qcow2_record *rec;
 
 	spin_lock(&records_lock);
 	list_for_each_entry(rec, &records, node) {
-		if (!concerns(rec, q) || (rec->lost && q->accept_loss))
+		if (!loss_concerns(rec, t) || (rec->lost && t->accept_loss))
 			continue;
 		refcount_inc(&rec->refs);
 		spin_unlock(&records_lock);
@@ -210,7 +229,7 @@ static struct qcow2_record *find_record(const struct qcow2_image *q)
 	return NULL;
 }
 
-static bool is_lost(const struct qcow2_record *rec)
+static bool loss_is_final(const struct qcow2_record *rec)
 {
 	bool lost;
 
@@ -220,16 +239,16 @@ static bool is_lost(const struct qcow2_record *rec)
 	return lost;
 }
 
-static int refuse_lost(struct qcow2_image *q, const struct qcow2_record *rec)
+static int loss_refuse_lost(struct qcow2_target *t, const struct qcow2_record *rec)
 {
-	qcow2_err(q, "changes were lost when device %s could not write them: what is on disk is older than what that device held; give the argument accept_loss to go on from there",
+	qcow2_err(&t->dev.core, "changes were lost when device %s could not write them: what is on disk is older than what that device held; give the argument accept_loss to go on from there",
 		  rec->device);
 	return -ESTALE;
 }
 
-static int refuse_early(struct qcow2_image *q, const struct qcow2_record *rec)
+static int loss_refuse_early(struct qcow2_target *t, const struct qcow2_record *rec)
 {
-	qcow2_err(q, "device %s could not write its changes and still has them: resume the device to try again",
+	qcow2_err(&t->dev.core, "device %s could not write its changes and still has them: resume the device to try again",
 		  rec->device);
 	return -EBUSY;
 }
@@ -238,97 +257,117 @@ static int refuse_early(struct qcow2_image *q, const struct qcow2_record *rec)
  * A loss that is accepted is one of an image that can be used so: not of one whose
  * header says, durably, that it has to be repaired first.
  */
-static bool may_be_dropped(struct qcow2_image *q, struct qcow2_record *rec)
+static bool loss_may_drop(struct qcow2_target *t, struct qcow2_record *rec)
 {
 	lockdep_assert_held(&rec->busy);
-	if (q->read_only || !rec->image || !READ_ONCE(rec->image->unsaved) ||
-	    !READ_ONCE(rec->image->dirty_durable))
+	if (t->opt.read_only || !rec->owner || !READ_ONCE(rec->owner->unsaved) ||
+	    !rec->ops->marked(rec->owner))
 		return true;
-	qcow2_err(q, "the image is marked dirty: to accept the loss, remove device %s and run qemu-img check -r all",
+	qcow2_err(&t->dev.core, "the image is marked dirty: to accept the loss, remove device %s and run qemu-img check -r all",
 		  rec->device);
 	return false;
 }
 
 /* Device-mapper drops the table before whether the new one can be resumed or not. */
-static int accept_early(struct qcow2_image *q)
+static int loss_accept_early(struct qcow2_target *t)
 {
-	struct qcow2_record *rec = find_record(q);
+	struct qcow2_record *rec = loss_find(t);
 	int r = 0;
 
 	if (!rec)
 		return 0;
 	mutex_lock(&rec->busy);
-	if (!may_be_dropped(q, rec))
+	if (!loss_may_drop(t, rec))
 		r = -EBUSY;
 	mutex_unlock(&rec->busy);
-	record_put(rec);
+	loss_put(rec);
 	return r;
 }
 
-/* Has the table that @q replaces write what it could not when it was suspended. */
-static int save(struct qcow2_image *q, struct qcow2_record *rec)
+/* Has the table that @t replaces write what it could not when it was suspended. */
+static int loss_save(struct qcow2_target *t, struct qcow2_record *rec)
 {
 	int r = 0;
 
 	mutex_lock(&rec->busy);
-	if (rec->image)
-		r = qcow2_image_stop(rec->image);
-	if (r && q->accept_loss && may_be_dropped(q, rec)) {
-		qcow2_image_forget(rec->image);
+	if (rec->owner)
+		r = rec->ops->write(rec->owner);
+	if (r && t->accept_loss && loss_may_drop(t, rec)) {
+		rec->ops->forget(rec->owner);
 		r = 0;
 	}
 	mutex_unlock(&rec->busy);
 	if (r)
-		qcow2_err(q, "the table before still cannot write its changes: error %d",
+		qcow2_err(&t->dev.core, "the table before still cannot write its changes: error %d",
 			  r);
 	return r;
 }
 
 /**
  * qcow2_loss_check() - whether an image would come back without its changes
- * @q: the image, not live
+ * @t: the target, not live
  * @resuming: it is about to be; otherwise its table is being loaded
  *
  * Context: may write to the image of the table before, if @resuming.
  * Return: 0, or a negative error with a line in the log.
  */
-int qcow2_loss_check(struct qcow2_image *q, bool resuming)
+int qcow2_loss_check(struct qcow2_target *t, bool resuming)
 {
 	struct qcow2_record *rec;
 	int r = 0;
 
 	/* What is accepted is settled when the table is resumed, if it can be. */
-	if (!resuming && q->accept_loss)
-		return accept_early(q);
-	while (!r && (rec = find_record(q))) {
-		if (is_lost(rec))
-			r = refuse_lost(q, rec);
-		else if (resuming && rec->disk == q->record->disk)
-			r = save(q, rec);
+	if (!resuming && t->accept_loss)
+		return loss_accept_early(t);
+	while (!r && (rec = loss_find(t))) {
+		if (loss_is_final(rec))
+			r = loss_refuse_lost(t, rec);
+		else if (resuming && rec->disk == t->record->disk)
+			r = loss_save(t, rec);
 		else
-			r = refuse_early(q, rec);
-		record_put(rec);
+			r = loss_refuse_early(t, rec);
+		loss_put(rec);
 	}
 	return r;
 }
 
 /**
+ * qcow2_loss_is_lost() - whether changes of an image were lost
+ * @st: where it is
+ *
+ * Return: true if they were, and nobody has accepted that.
+ */
+bool qcow2_loss_is_lost(const struct qcow2_store *st)
+{
+	const struct qcow2_record *rec;
+	struct loss_place place;
+	bool lost = false;
+
+	loss_find_place(st, &place);
+	spin_lock(&records_lock);
+	list_for_each_entry(rec, &records, node)
+		lost |= rec->lost && loss_is_at(rec, &place);
+	spin_unlock(&records_lock);
+	return lost;
+}
+
+/**
  * qcow2_loss_accepted() - an image is live although changes were lost
- * @q: the image
+ * @t: the target
  *
  * Whoever writes to it has settled the matter; the next loss is another.
  */
-void qcow2_loss_accepted(struct qcow2_image *q)
+void qcow2_loss_accepted(struct qcow2_target *t)
 {
 	struct qcow2_record *rec, *next;
 
-	if (q->accept_loss && !q->read_only) {
+	if (t->accept_loss && !t->opt.read_only) {
 		spin_lock(&records_lock);
 		list_for_each_entry_safe(rec, next, &records, node)
-			if (rec->lost && concerns(rec, q))
-				record_unlist(rec);
+			if (rec->lost && loss_concerns(rec, t))
+				loss_unlist(rec);
 		spin_unlock(&records_lock);
-		q->accept_loss = false;
+		t->accept_loss = false;
 	}
 }
 
