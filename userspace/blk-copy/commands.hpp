@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #pragma once
 
-#include <CLI/CLI.hpp>
-
-#include <functional>
+#include "base/command.hpp"
 
 namespace liveblk::copy {
 
-// What is to be done once the arguments are parsed.
-using Action = std::function<void()>;
-
-// Each adds its arguments to the program and sets the action when they are given.
-void add_copy(CLI::App &app, Action &action);
-void add_loop(CLI::App &app, Action &action);
-void add_null(CLI::App &app, Action &action);
+// What the program does without a subcommand.
+void add_copy(Command root);
+// Each adds a subcommand.
+void add_loop(Command root);
+void add_null(Command root);
 
 } // namespace liveblk::copy

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "copier.hpp"
 
-#include "error.hpp"
-#include "kernel_module.hpp"
+#include "base/error.hpp"
+#include "base/kernel_module.hpp"
 
 #include <sys/ioctl.h>
 

@@ -3,13 +3,12 @@
 #include "copier.hpp"
 #include "location.hpp"
 
-#include "byte_size.hpp"
-#include "error.hpp"
-#include "progress.hpp"
+#include "base/byte_size.hpp"
+#include "base/error.hpp"
+#include "base/json.hpp"
+#include "base/progress.hpp"
 
 #include <fcntl.h>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -77,10 +76,10 @@ std::uint64_t length_of(const Arguments &args, const Location &from, const Devic
 
 void print_json(const Arguments &args, const Outcome &total, double seconds)
 {
-    nlohmann::ordered_json out = {{"source", args.source}, {"destination", args.destination},
-                                  {"bytes", total.done},   {"offloaded", total.offloaded},
-                                  {"seconds", seconds},    {"complete", total.error == 0}};
-    fmt::print("{}\n", out.dump(4));
+    const Json facts = {{"source", args.source}, {"destination", args.destination},
+                        {"bytes", total.done},   {"offloaded", total.offloaded},
+                        {"seconds", seconds},    {"complete", total.error == 0}};
+    facts.print();
 }
 
 void copy(const Arguments &args)
@@ -118,23 +117,20 @@ void copy(const Arguments &args)
 
 } // namespace
 
-void add_copy(CLI::App &app, Action &action)
+void add_copy(Command root)
 {
-    auto args = std::make_shared<Arguments>();
-    const std::map<std::string, Emulate> ways{
-        {"never", Emulate::never}, {"auto", Emulate::automatic}, {"always", Emulate::always}};
-    app.add_option("SRC", args->source, "block device, or DEVICE:OFFSET");
-    app.add_option("DST", args->destination, "block device, or DEVICE:OFFSET");
-    app.add_option("LEN", args->length, std::string(byte_size_help) + " (default: up to the end of SRC)");
-    app.add_option("--emulate", args->emulate, "read and write: never, auto (where no driver copies), always")
-        ->transform(CLI::CheckedTransformer(ways));
-    app.add_flag("--json", args->json, "print JSON");
-    app.callback([args, &app, &action] {
-        if (!app.get_subcommands().empty())
-            return;
+    const auto args = std::make_shared<Arguments>();
+    root.add("SRC", args->source, "block device, or DEVICE:OFFSET");
+    root.add("DST", args->destination, "block device, or DEVICE:OFFSET");
+    root.add("LEN", args->length, std::string(byte_size_help) + " (default: up to the end of SRC)");
+    root.choice("--emulate", args->emulate,
+                {{"never", Emulate::never}, {"auto", Emulate::automatic}, {"always", Emulate::always}},
+                "read and write: never, auto (where no driver copies), always");
+    root.flag("--json", args->json, "print JSON");
+    root.action([args] {
         if (args->destination.empty())
-            throw CLI::RequiredError("SRC and DST");
-        action = [args] { copy(*args); };
+            throw UsageError("SRC and DST is required");
+        copy(*args);
     });
 }
 

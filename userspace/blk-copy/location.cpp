@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "location.hpp"
 
-#include "byte_size.hpp"
-#include "error.hpp"
+#include "base/byte_size.hpp"
+#include "base/error.hpp"
 
 #include <fcntl.h>
 #include <linux/fs.h>

@@ -2,9 +2,10 @@
 #include "commands.hpp"
 #include "location.hpp"
 
-#include "byte_size.hpp"
-#include "error.hpp"
-#include "kernel_module.hpp"
+#include "base/byte_size.hpp"
+#include "base/error.hpp"
+#include "base/json.hpp"
+#include "base/kernel_module.hpp"
 
 #include <loop-copy.h>
 
@@ -12,8 +13,6 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -154,74 +153,100 @@ void on_disk(const Arguments &args, unsigned long request, const std::string &ve
     control.call(request, call, fmt::format("{} '{}'", verb, args.device));
 }
 
-nlohmann::ordered_json describe(const std::filesystem::path &disk)
+struct Disk {
+    std::string name;
+    std::string file;
+    std::uint64_t size = 0;
+    std::uint64_t block_size = 0;
+    bool read_only = false;
+    bool autoclear = false;
+    bool direct = false;
+};
+
+Disk describe(const std::filesystem::path &disk)
 {
     const auto ours = disk / "loop-copy";
-    return {{"name", "/dev/" + disk.filename().string()},
-            {"file", attribute(ours / "backing_file")},
-            {"size", std::stoull("0" + attribute(disk / "size")) * sector},
-            {"block_size", std::stoull("0" + attribute(disk / "queue/logical_block_size"))},
-            {"read_only", attribute(disk / "ro") == "1"},
-            {"autoclear", attribute(ours / "autoclear") == "1"},
-            {"direct", attribute(ours / "dio") == "1"}};
+    return {.name = "/dev/" + disk.filename().string(),
+            .file = attribute(ours / "backing_file"),
+            .size = std::stoull("0" + attribute(disk / "size")) * sector,
+            .block_size = std::stoull("0" + attribute(disk / "queue/logical_block_size")),
+            .read_only = attribute(disk / "ro") == "1",
+            .autoclear = attribute(ours / "autoclear") == "1",
+            .direct = attribute(ours / "dio") == "1"};
+}
+
+std::vector<Disk> all_disks()
+{
+    std::vector<std::filesystem::path> folders;
+    for (const auto &entry : std::filesystem::directory_iterator("/sys/block"))
+        if (std::filesystem::exists(entry.path() / "loop-copy"))
+            folders.push_back(entry.path());
+    std::sort(folders.begin(), folders.end(),
+              [](const auto &a, const auto &b) { return number_of(a.string()) < number_of(b.string()); });
+    std::vector<Disk> disks;
+    for (const auto &folder : folders)
+        disks.push_back(describe(folder));
+    return disks;
+}
+
+void print_as_json(const std::vector<Disk> &disks)
+{
+    Json all = Json::array();
+    for (const Disk &disk : disks)
+        all.push_back({{"name", disk.name},
+                       {"file", disk.file},
+                       {"size", disk.size},
+                       {"block_size", disk.block_size},
+                       {"read_only", disk.read_only},
+                       {"autoclear", disk.autoclear},
+                       {"direct", disk.direct}});
+    all.print();
 }
 
 void list(const Arguments &args)
 {
-    std::vector<std::filesystem::path> disks;
-    for (const auto &entry : std::filesystem::directory_iterator("/sys/block"))
-        if (std::filesystem::exists(entry.path() / "loop-copy"))
-            disks.push_back(entry.path());
-    std::sort(disks.begin(), disks.end(),
-              [](const auto &a, const auto &b) { return number_of(a.string()) < number_of(b.string()); });
-    nlohmann::ordered_json all = nlohmann::ordered_json::array();
-    for (const auto &disk : disks)
-        all.push_back(describe(disk));
-    if (args.json) {
-        fmt::print("{}\n", all.dump(4));
-        return;
-    }
+    const std::vector<Disk> disks = all_disks();
+    if (args.json)
+        return print_as_json(disks);
     fmt::print("{:<14} {:>16} {:>3} {:>4} {:>9} {}\n", "NAME", "SIZE", "RO", "DIO", "AUTOCLEAR", "BACK-FILE");
-    for (const auto &disk : all)
-        fmt::print("{:<14} {:>16} {:>3} {:>4} {:>9} {}\n", disk["name"].get<std::string>(),
-                   disk["size"].get<std::uint64_t>(), disk["read_only"].get<bool>() ? 1 : 0,
-                   disk["direct"].get<bool>() ? 1 : 0, disk["autoclear"].get<bool>() ? 1 : 0,
-                   disk["file"].get<std::string>());
+    for (const Disk &disk : disks)
+        fmt::print("{:<14} {:>16} {:>3} {:>4} {:>9} {}\n", disk.name, disk.size, disk.read_only ? 1 : 0,
+                   disk.direct ? 1 : 0, disk.autoclear ? 1 : 0, disk.file);
 }
 
-void add_attach(CLI::App &loop, const std::shared_ptr<Arguments> &args, Action &action)
+void add_attach(Command loop, const std::shared_ptr<Arguments> &args)
 {
-    CLI::App *command = loop.add_subcommand("attach", "attach a file as a disk and print its path");
-    command->add_option("FILE", args->file, "regular file")->required();
-    command->add_flag("-r,--read-only", args->read_only, "the disk cannot be written");
-    command->add_flag("-P,--partscan", args->partscan, "look for partitions");
-    command->add_flag("--autoclear", args->autoclear, "detach when it is closed for the last time");
-    command->add_flag("--buffered", args->buffered, "through the page cache, although direct I/O is possible");
-    command->add_option("-b,--block-size", args->block_size, "logical block size of the disk");
-    command->callback([args, &action] { action = [args] { attach(*args); }; });
+    Command command = loop.command("attach", "attach a file as a disk and print its path");
+    command.add("FILE", args->file, "regular file").required();
+    command.flag("-r,--read-only", args->read_only, "the disk cannot be written");
+    command.flag("-P,--partscan", args->partscan, "look for partitions");
+    command.flag("--autoclear", args->autoclear, "detach when it is closed for the last time");
+    command.flag("--buffered", args->buffered, "through the page cache, although direct I/O is possible");
+    command.add("-b,--block-size", args->block_size, "logical block size of the disk");
+    command.action([args] { attach(*args); });
 }
 
-void add_on_disk(CLI::App &loop, const std::shared_ptr<Arguments> &args, Action &action, const std::string &name,
-                 const std::string &what, unsigned long request)
+void add_on_disk(Command loop, const std::shared_ptr<Arguments> &args, const std::string &name, const std::string &what,
+                 unsigned long request)
 {
-    CLI::App *command = loop.add_subcommand(name, what);
-    command->add_option("DEVICE", args->device, "/dev/loopcN")->required();
-    command->callback([args, &action, request, name] { action = [=] { on_disk(*args, request, name); }; });
+    Command command = loop.command(name, what);
+    command.add("DEVICE", args->device, "/dev/loopcN").required();
+    command.action([args, request, name] { on_disk(*args, request, name); });
 }
 
 } // namespace
 
-void add_loop(CLI::App &app, Action &action)
+void add_loop(Command root)
 {
-    CLI::App *loop = app.add_subcommand("loop", "disks in files (loop-copy)");
-    loop->require_subcommand(1);
-    auto args = std::make_shared<Arguments>();
-    add_attach(*loop, args, action);
-    add_on_disk(*loop, args, action, "detach", "detach a disk that is not open", LOOP_COPY_DETACH);
-    add_on_disk(*loop, args, action, "resize", "give a disk the size that its file has now", LOOP_COPY_RESIZE);
-    CLI::App *show = loop->add_subcommand("list", "list disks");
-    show->add_flag("--json", args->json, "print JSON");
-    show->callback([args, &action] { action = [args] { list(*args); }; });
+    Command loop = root.command("loop", "disks in files (loop-copy)");
+    loop.needs_command();
+    const auto args = std::make_shared<Arguments>();
+    add_attach(loop, args);
+    add_on_disk(loop, args, "detach", "detach a disk that is not open", LOOP_COPY_DETACH);
+    add_on_disk(loop, args, "resize", "give a disk the size that its file has now", LOOP_COPY_RESIZE);
+    Command show = loop.command("list", "list disks");
+    show.flag("--json", args->json, "print JSON");
+    show.action([args] { list(*args); });
 }
 
 } // namespace liveblk::copy

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
 
-#include "error.hpp"
-#include "kernel_module.hpp"
+#include "base/error.hpp"
+#include "base/kernel_module.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include <array>
-#include <map>
 #include <memory>
 #include <vector>
 
@@ -89,18 +88,18 @@ void remove(const Arguments &args)
 
 } // namespace
 
-void add_null(CLI::App &app, Action &action)
+void add_null(Command root)
 {
-    CLI::App *null = app.add_subcommand("null", "memory-backed test disks (null-copy)");
-    null->require_subcommand(1);
-    auto args = std::make_shared<Arguments>();
-    CLI::App *make = null->add_subcommand("create", "make a disk and print its path");
-    make->add_option("NAME", args->name, "of the disk in configfs")->required();
-    make->add_option("VALUE", args->values, "NAME=VALUE, as in Documentation/null-copy.rst");
-    make->callback([args, &action] { action = [args] { create(*args); }; });
-    CLI::App *unmake = null->add_subcommand("remove", "remove a disk");
-    unmake->add_option("NAME", args->name, "of the disk in configfs")->required();
-    unmake->callback([args, &action] { action = [args] { remove(*args); }; });
+    Command null = root.command("null", "memory-backed test disks (null-copy)");
+    null.needs_command();
+    const auto args = std::make_shared<Arguments>();
+    Command make = null.command("create", "make a disk and print its path");
+    make.add("NAME", args->name, "of the disk in configfs").required();
+    make.add("VALUE", args->values, "NAME=VALUE, as in Documentation/null-copy.rst");
+    make.action([args] { create(*args); });
+    Command unmake = null.command("remove", "remove a disk");
+    unmake.add("NAME", args->name, "of the disk in configfs").required();
+    unmake.action([args] { remove(*args); });
 }
 
 } // namespace liveblk::copy

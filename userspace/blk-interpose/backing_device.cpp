@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "backing_device.hpp"
 
-#include "error.hpp"
+#include "base/error.hpp"
 #include "interposition.hpp"
 
 #include <fcntl.h>

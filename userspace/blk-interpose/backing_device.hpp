@@ -2,7 +2,7 @@
 // A device for a target's own use, on a file or a block device of the user's.
 #pragma once
 
-#include "unique_fd.hpp"
+#include "base/unique_fd.hpp"
 
 #include <cstdint>
 #include <string>

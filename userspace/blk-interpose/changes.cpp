@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "changes.hpp"
 
-#include "error.hpp"
+#include "base/error.hpp"
 #include "health.hpp"
 
 #include <algorithm>
 #include <array>
+#include <cinttypes>
 #include <cstdio>
 #include <fstream>
 #include <memory>
-#include <regex>
 #include <sstream>
 
 namespace liveblk::interpose {
@@ -90,14 +90,19 @@ std::string run_era_invalidate(const std::string &device, std::uint64_t since)
 // <range begin="1" end = "5"/> and <block block="7"/>
 std::vector<ChangedRange> parse_blocks(const std::string &xml, const EraTable &table)
 {
-    static const std::regex pattern("<range begin *= *\"(\\d+)\" *end *= *\"(\\d+)\"|<block block *= *\"(\\d+)\"");
     const std::uint64_t granule = table.block_sectors * 512;
     std::vector<ChangedRange> ranges;
-    for (std::sregex_iterator match(xml.begin(), xml.end(), pattern), end; match != end; ++match) {
-        const bool single = (*match)[3].matched;
-        const std::uint64_t first = std::stoull((*match)[single ? 3 : 1]);
-        const std::uint64_t last = single ? first + 1 : std::stoull((*match)[2]);
-        ranges.push_back({first * granule, std::min(last * granule, table.sectors * 512)});
+    std::istringstream elements(xml);
+    for (std::string element; std::getline(elements, element, '>');) {
+        const std::size_t start = element.find('<');
+        const char *const text = element.c_str() + (start == std::string::npos ? 0 : start);
+        std::uint64_t first = 0;
+        std::uint64_t end = 0;
+        if (std::sscanf(text, "<block block = \"%" SCNu64, &first) == 1)
+            end = first + 1;
+        else if (std::sscanf(text, "<range begin = \"%" SCNu64 "\" end = \"%" SCNu64, &first, &end) != 2)
+            continue;
+        ranges.push_back({first * granule, std::min(end * granule, table.sectors * 512)});
     }
     return ranges;
 }

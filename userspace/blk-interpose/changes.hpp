@@ -2,7 +2,7 @@
 // What dm-era has recorded.
 #pragma once
 
-#include "dm_device.hpp"
+#include "dm/device.hpp"
 
 #include <cstdint>
 #include <string>

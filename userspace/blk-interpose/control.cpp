@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "control.hpp"
 
-#include "error.hpp"
-#include "kernel_module.hpp"
-#include "sysfs.hpp"
+#include "base/error.hpp"
+#include "base/kernel_module.hpp"
+#include "dm/sysfs.hpp"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>

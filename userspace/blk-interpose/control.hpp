@@ -3,7 +3,7 @@
 // why.
 #pragma once
 
-#include "unique_fd.hpp"
+#include "base/unique_fd.hpp"
 
 #include <blk-interposer.h>
 

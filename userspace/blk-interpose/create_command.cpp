@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
 
-#include "error.hpp"
+#include "base/error.hpp"
 #include "original.hpp"
 
 #include <cstdio>
@@ -17,10 +17,9 @@ struct Arguments {
     bool json = false;
 };
 
-nlohmann::ordered_json facts_of(const char *verb, const std::string &name, const std::string &original,
-                                const Times &times)
+Json facts_of(const char *verb, const std::string &name, const std::string &original, const Times &times)
 {
-    nlohmann::ordered_json facts = {{"name", name}, {"action", verb}};
+    Json facts = {{"name", name}, {"action", verb}};
     if (!original.empty())
         facts["original"] = original;
     facts["parked-ns"] = times.parked;
@@ -50,9 +49,9 @@ void remove(const Arguments &args)
         fmt::print(stderr, "blk-interpose: warning: it had failed before: {}\n", describe(failure));
     if (!args.json)
         return report(false, "detached", args.name, "", removed.times);
-    auto facts = facts_of("detached", args.name, "", removed.times);
+    Json facts = facts_of("detached", args.name, "", removed.times);
     facts["failures"] = as_json(removed.failures);
-    fmt::print("{}\n", facts.dump(4));
+    facts.print();
 }
 
 } // namespace
@@ -60,29 +59,29 @@ void remove(const Arguments &args)
 void report(bool json, const char *verb, const std::string &name, const std::string &original, const Times &times)
 {
     if (json)
-        fmt::print("{}\n", facts_of(verb, name, original, times).dump(4));
+        facts_of(verb, name, original, times).print();
     else
         fmt::print("{} {}: {}\n", name, verb, describe(times));
 }
 
-void add_create(CLI::App &app, Action &action)
+void add_create(Command root)
 {
     auto args = std::make_shared<Arguments>();
-    CLI::App *command = app.add_subcommand("create", "put a device-mapper target under a device that is in use");
-    command->add_option("NAME", args->name, "of the device to create")->required();
-    command->add_option("--table", args->table, "one line, with [interpose] before the device")->required();
-    command->add_flag("--json", args->json, "print JSON");
-    command->callback([args, &action] { action = [args] { create(*args); }; });
+    Command command = root.command("create", "put a device-mapper target under a device that is in use");
+    command.add("NAME", args->name, "of the device to create").required();
+    command.add("--table", args->table, "one line, with [interpose] before the device").required();
+    command.flag("--json", args->json, "print JSON");
+    command.action([args] { create(*args); });
 }
 
-void add_remove(CLI::App &app, Action &action)
+void add_remove(Command root)
 {
     auto args = std::make_shared<Arguments>();
-    CLI::App *command = app.add_subcommand("remove", "take it out again");
-    command->add_option("NAME", args->name, "of the device")->required();
-    command->add_flag("--no-freeze", args->no_freeze, "also while a file system is frozen, or counts as such");
-    command->add_flag("--json", args->json, "print JSON");
-    command->callback([args, &action] { action = [args] { remove(*args); }; });
+    Command command = root.command("remove", "take it out again");
+    command.add("NAME", args->name, "of the device").required();
+    command.flag("--no-freeze", args->no_freeze, "also while a file system is frozen, or counts as such");
+    command.flag("--json", args->json, "print JSON");
+    command.action([args] { remove(*args); });
 }
 
 } // namespace liveblk::interpose

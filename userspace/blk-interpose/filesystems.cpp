@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "filesystems.hpp"
 
-#include "error.hpp"
-#include "mounts.hpp"
-#include "redirections.hpp"
+#include "base/error.hpp"
+#include "dm/mounts.hpp"
+#include "dm/redirections.hpp"
 
 #include <algorithm>
 #include <map>

@@ -2,7 +2,7 @@
 // Which file systems a transition has to freeze.
 #pragma once
 
-#include "unique_fd.hpp"
+#include "base/unique_fd.hpp"
 
 #include <string>
 #include <vector>

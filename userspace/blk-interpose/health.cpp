@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "health.hpp"
 
-#include "dm_table.hpp"
-#include "error.hpp"
-#include "sysfs.hpp"
+#include "base/error.hpp"
+#include "dm/sysfs.hpp"
+#include "dm/table.hpp"
 
 #include <algorithm>
 #include <charconv>

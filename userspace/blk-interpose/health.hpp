@@ -2,7 +2,7 @@
 // Whether what is attached still does what it is for. Device-mapper goes on when a target has failed.
 #pragma once
 
-#include "dm_device.hpp"
+#include "dm/device.hpp"
 
 #include <blk-interposer.h>
 

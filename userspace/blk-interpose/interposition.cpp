@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "interposition.hpp"
 
-#include "error.hpp"
+#include "base/error.hpp"
 #include "filesystems.hpp"
 #include "users.hpp"
 

@@ -3,11 +3,11 @@
 // and put everything back if a step fails.
 #pragma once
 
-#include "block_stack.hpp"
+#include "base/signal_shield.hpp"
 #include "control.hpp"
-#include "dm_device.hpp"
+#include "dm/block_stack.hpp"
+#include "dm/device.hpp"
 #include "health.hpp"
-#include "signal_shield.hpp"
 
 #include <functional>
 #include <optional>

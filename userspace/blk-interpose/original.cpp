@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "original.hpp"
 
+#include "base/error.hpp"
 #include "control.hpp"
-#include "error.hpp"
 
 #include <fmt/ranges.h>
 

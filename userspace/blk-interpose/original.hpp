@@ -2,7 +2,7 @@
 // The device that is interposed, and tables that name it.
 #pragma once
 
-#include "dm_device.hpp"
+#include "dm/device.hpp"
 
 #include <cstdint>
 #include <string>

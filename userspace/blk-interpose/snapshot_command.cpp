@@ -2,10 +2,9 @@
 #include "commands.hpp"
 
 #include "backing_device.hpp"
-#include "error.hpp"
+#include "base/error.hpp"
 #include "original.hpp"
 
-#include <cstdio>
 #include <memory>
 
 namespace liveblk::interpose {
@@ -55,17 +54,16 @@ std::string origin_name(const std::string &snapshot)
     return snapshot + "-origin";
 }
 
-void add_snapshot(CLI::App &app, Action &action)
+void add_snapshot(Command root)
 {
     auto args = std::make_shared<Arguments>();
-    CLI::App *command = app.add_subcommand("snapshot", "make a device that keeps what a device holds now");
-    command->add_option("DEVICE", args->original, "a disk or partition, mounted or not")->required();
-    command->add_option("NAME", args->name, "of the snapshot device")->required();
-    command->add_option("--cow", args->cow, "a file (created if need be) or device for what is overwritten")
-        ->required();
-    command->add_option("--chunk", args->chunk_sectors, "chunk size in sectors, a power of two (16)");
-    command->add_flag("--json", args->json, "print JSON");
-    command->callback([args, &action] { action = [args] { snapshot(*args); }; });
+    Command command = root.command("snapshot", "make a device that keeps what a device holds now");
+    command.add("DEVICE", args->original, "a disk or partition, mounted or not").required();
+    command.add("NAME", args->name, "of the snapshot device").required();
+    command.add("--cow", args->cow, "a file (created if need be) or device for what is overwritten").required();
+    command.add("--chunk", args->chunk_sectors, "chunk size in sectors, a power of two (16)");
+    command.flag("--json", args->json, "print JSON");
+    command.action([args] { snapshot(*args); });
 }
 
 } // namespace liveblk::interpose

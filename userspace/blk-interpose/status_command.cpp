@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
 
-#include "error.hpp"
+#include "base/error.hpp"
 #include "health.hpp"
 
-#include <cstdio>
 #include <memory>
 #include <optional>
 
@@ -59,7 +58,7 @@ std::string state_of(const blk_interposer_status &pair, const std::vector<Failur
     return fmt::format("{}{}", state_text(pair.state), failures.empty() ? "" : ", failed");
 }
 
-nlohmann::ordered_json as_json(const blk_interposer_status &pair)
+Json as_json(const blk_interposer_status &pair)
 {
     return {{"name", target_of(pair)},
             {"original", fmt::format("/dev/{}", pair.original_name)},
@@ -80,10 +79,10 @@ void list(const Arguments &args)
     const Control control;
     const auto pairs = control.all();
     if (args.json) {
-        nlohmann::ordered_json array = nlohmann::ordered_json::array();
+        Json array = Json::array();
         for (const auto &pair : pairs)
             array.push_back(as_json(pair));
-        fmt::print("{}\n", array.dump(4));
+        array.print();
         return;
     }
     fmt::print("{:<20} {:<16} {:<16} {}\n", "NAME", "ORIGINAL", "LOWER", "STATE");
@@ -106,7 +105,7 @@ void status(const Arguments &args)
     if (!pair)
         fail("show '{}': it is not attached to any device", args.name);
     if (args.json) {
-        fmt::print("{}\n", as_json(*pair).dump(4));
+        as_json(*pair).print();
         return;
     }
     const auto failures = failures_of(*pair);
@@ -122,29 +121,29 @@ void status(const Arguments &args)
 
 } // namespace
 
-nlohmann::ordered_json as_json(const std::vector<Failure> &failures)
+Json as_json(const std::vector<Failure> &failures)
 {
-    auto array = nlohmann::ordered_json::array();
+    Json array = Json::array();
     for (const Failure &failure : failures)
         array.push_back({{"device", failure.device}, {"target", failure.type}, {"reason", failure.reason}});
     return array;
 }
 
-void add_list(CLI::App &app, Action &action)
+void add_list(Command root)
 {
     auto args = std::make_shared<Arguments>();
-    CLI::App *command = app.add_subcommand("list", "list what is interposed");
-    command->add_flag("--json", args->json, "print JSON");
-    command->callback([args, &action] { action = [args] { list(*args); }; });
+    Command command = root.command("list", "list what is interposed");
+    command.flag("--json", args->json, "print JSON");
+    command.action([args] { list(*args); });
 }
 
-void add_status(CLI::App &app, Action &action)
+void add_status(Command root)
 {
     auto args = std::make_shared<Arguments>();
-    CLI::App *command = app.add_subcommand("status", "show one device");
-    command->add_option("NAME", args->name, "of the device")->required();
-    command->add_flag("--json", args->json, "print JSON");
-    command->callback([args, &action] { action = [args] { status(*args); }; });
+    Command command = root.command("status", "show one device");
+    command.add("NAME", args->name, "of the device").required();
+    command.flag("--json", args->json, "print JSON");
+    command.action([args] { status(*args); });
 }
 
 } // namespace liveblk::interpose

@@ -2,8 +2,8 @@
 #include "commands.hpp"
 
 #include "backing_device.hpp"
+#include "base/error.hpp"
 #include "changes.hpp"
-#include "error.hpp"
 #include "original.hpp"
 
 #include <cstdio>
@@ -49,12 +49,12 @@ void print_changes(const Changes &changes, bool json)
         fmt::print(stderr, "next time: --since {}\n", changes.now);
         return;
     }
-    nlohmann::ordered_json ranges = nlohmann::ordered_json::array();
+    Json ranges = Json::array();
     for (const ChangedRange &range : changes.ranges)
         ranges.push_back({{"offset", range.begin}, {"length", range.end - range.begin}});
-    const nlohmann::ordered_json facts = {
+    const Json facts = {
         {"since", changes.since}, {"next", changes.now}, {"granule", changes.granule}, {"changed", ranges}};
-    fmt::print("{}\n", facts.dump(4));
+    facts.print();
 }
 
 void changes(const Arguments &args)
@@ -67,26 +67,26 @@ void changes(const Arguments &args)
 
 } // namespace
 
-void add_track(CLI::App &app, Action &action)
+void add_track(Command root)
 {
     auto args = std::make_shared<Arguments>();
-    CLI::App *command = app.add_subcommand("track", "record which blocks of a device are written");
-    command->add_option("DEVICE", args->original, "a disk or partition, mounted or not")->required();
-    command->add_option("NAME", args->name, "of the device that records")->required();
-    command->add_option("--meta", args->metadata, "a file (created if need be) or device for the record")->required();
-    command->add_option("--block", args->block_sectors, "sectors that are one block of the record (128)");
-    command->add_flag("--json", args->json, "print JSON");
-    command->callback([args, &action] { action = [args] { track(*args); }; });
+    Command command = root.command("track", "record which blocks of a device are written");
+    command.add("DEVICE", args->original, "a disk or partition, mounted or not").required();
+    command.add("NAME", args->name, "of the device that records").required();
+    command.add("--meta", args->metadata, "a file (created if need be) or device for the record").required();
+    command.add("--block", args->block_sectors, "sectors that are one block of the record (128)");
+    command.flag("--json", args->json, "print JSON");
+    command.action([args] { track(*args); });
 }
 
-void add_changes(CLI::App &app, Action &action)
+void add_changes(Command root)
 {
     auto args = std::make_shared<Arguments>();
-    CLI::App *command = app.add_subcommand("changes", "print what was written since an era, and begin a new one");
-    command->add_option("NAME", args->name, "of the device that records")->required();
-    command->add_option("--since", args->since, "an era: what an earlier call named; 0 for all")->required();
-    command->add_flag("--json", args->json, "print JSON");
-    command->callback([args, &action] { action = [args] { changes(*args); }; });
+    Command command = root.command("changes", "print what was written since an era, and begin a new one");
+    command.add("NAME", args->name, "of the device that records").required();
+    command.add("--since", args->since, "an era: what an earlier call named; 0 for all").required();
+    command.flag("--json", args->json, "print JSON");
+    command.action([args] { changes(*args); });
 }
 
 } // namespace liveblk::interpose

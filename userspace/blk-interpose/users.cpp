@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "users.hpp"
 
-#include "dm_device.hpp"
-#include "error.hpp"
+#include "base/error.hpp"
+#include "dm/device.hpp"
 
 #include <fcntl.h>
 

@@ -2,7 +2,7 @@
 // Who uses the original: those of whom it is known that all of their I/O can be redirected.
 #pragma once
 
-#include "mounts.hpp"
+#include "dm/mounts.hpp"
 
 #include <optional>
 #include <string>

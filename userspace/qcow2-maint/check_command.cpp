@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
 
-#include "error.hpp"
-#include "maintenance_lock.hpp"
-#include "repair.hpp"
+#include "base/error.hpp"
+#include "qcow2/maintenance_lock.hpp"
+#include "qcow2/repair.hpp"
+#include "qcow2/warm.hpp"
 #include "target.hpp"
 #include "text.hpp"
-#include "warm.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdio>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,7 +27,7 @@ struct Arguments {
 struct Checked {
     qcow2::Image image;
     qcow2::RepairResult result;
-    std::optional<Pause> pause;
+    std::optional<live::Pause> pause;
 };
 
 const char *severity_name(qcow2::Severity severity)
@@ -52,20 +51,20 @@ void print_as_json(const Checked &checked)
 {
     const auto &[image, result, pause] = checked;
     const qcow2::CheckReport &r = result.left;
-    nlohmann::ordered_json json = {{"filename", image.path()},
-                                   {"format", "qcow2"},
-                                   {"check-errors", 0},
-                                   {"image-end-offset", r.image_end_offset},
-                                   {"corruptions", r.corruptions},
-                                   {"leaks", r.leaks},
-                                   {"corruptions-fixed", fixed(result.found.corruptions, r.corruptions)},
-                                   {"leaks-fixed", fixed(result.found.leaks, r.leaks)},
-                                   {"bytes-given-back", result.given_back},
-                                   {"total-clusters", r.total_clusters},
-                                   {"allocated-clusters", r.allocated_clusters},
-                                   {"fragmented-clusters", r.fragmented_clusters},
-                                   {"compressed-clusters", r.compressed_clusters}};
-    auto findings = nlohmann::ordered_json::array();
+    Json json = {{"filename", image.path()},
+                 {"format", "qcow2"},
+                 {"check-errors", 0},
+                 {"image-end-offset", r.image_end_offset},
+                 {"corruptions", r.corruptions},
+                 {"leaks", r.leaks},
+                 {"corruptions-fixed", fixed(result.found.corruptions, r.corruptions)},
+                 {"leaks-fixed", fixed(result.found.leaks, r.leaks)},
+                 {"bytes-given-back", result.given_back},
+                 {"total-clusters", r.total_clusters},
+                 {"allocated-clusters", r.allocated_clusters},
+                 {"fragmented-clusters", r.fragmented_clusters},
+                 {"compressed-clusters", r.compressed_clusters}};
+    Json findings = Json::array();
     for (const qcow2::Finding &f : result.found.findings)
         findings.push_back({{"severity", severity_name(f.severity)},
                             {"where", f.where},
@@ -73,7 +72,7 @@ void print_as_json(const Checked &checked)
                             {"consequence", f.consequence}});
     json["findings"] = std::move(findings);
     add_pause(json, pause);
-    print_json(std::move(json));
+    json.print();
 }
 
 void print_findings(const qcow2::CheckReport &found)
@@ -115,7 +114,7 @@ Checked check_file(const Arguments &args)
 {
     const bool repair = args.repair != qcow2::Repair::nothing;
     UniqueFd fd = qcow2::open_image_file(args.image, repair);
-    std::optional<MaintenanceLock> lock;
+    std::optional<qcow2::MaintenanceLock> lock;
     if (repair)
         lock.emplace(fd.get(), args.image);
     Progress progress;
@@ -129,18 +128,19 @@ Checked check_live(const dm::Device &device, const Arguments &args)
 {
     const auto access = args.repair != qcow2::Repair::nothing ? qcow2::Access::read_write : qcow2::Access::read_only;
     qcow2::RepairResult result;
-    const Work warm = [](qcow2::Image &image, Progress &) { qcow2::warm_disk(image); };
+    const live::Work warm = [](qcow2::Image &image, Progress &) { qcow2::warm_disk(image); };
     // A repair of everything is what is left for an image that was found corrupt in use.
-    const auto state = args.repair == qcow2::Repair::all ? ImageState::any : ImageState::sound;
-    const Pause pause = with_suspended(device, access, state, warm, [&](qcow2::Image &image, Progress &progress) {
-        result = qcow2::check_and_repair(image, args.repair, progress);
-    });
-    return {read_beside(device), std::move(result), pause};
+    const auto state = args.repair == qcow2::Repair::all ? live::ImageState::any : live::ImageState::sound;
+    const live::Pause pause =
+        live::with_suspended(device, access, state, warm, [&](qcow2::Image &image, Progress &progress) {
+            result = qcow2::check_and_repair(image, args.repair, progress);
+        });
+    return {live::read_beside(device), std::move(result), pause};
 }
 
 int check(const Arguments &args)
 {
-    const auto device = find_live(args.image);
+    const auto device = live::find(args.image);
     const Checked checked = device ? check_live(*device, args) : check_file(args);
     if (args.json)
         print_as_json(checked);
@@ -161,19 +161,20 @@ int check_or_say_why_not(const Arguments &args)
 
 } // namespace
 
-void add_check(CLI::App &app, Action &action)
+void add_check(Command root)
 {
-    CLI::App *check_app = app.add_subcommand("check", "Look for leaks and corruption, and repair them if asked to");
-    check_app->footer("Example:\n  qcow2-maint check --repair leaks vm1\n\n"
-                      "Exit status: 0 clean, 1 could not be checked, 2 corrupt, 3 leaks, 63 not supported.");
+    Command command = root.command("check", "Look for leaks and corruption, and repair them if asked to");
+    command.usage_status(status_failed); // 2 says that an image is corrupt
+    command.footer("Example:\n  qcow2-maint check --repair leaks vm1\n\n"
+                   "Exit status: 0 clean, 1 could not be checked, 2 corrupt, 3 leaks, 63 not supported.");
     const auto args = std::make_shared<Arguments>();
-    check_app->add_option("IMAGE", args->image, target_help)->required();
-    const std::map<std::string, qcow2::Repair> repairs = {{"leaks", qcow2::Repair::leaks}, {"all", qcow2::Repair::all}};
-    check_app->add_option("--repair", args->repair, "leaks: give back what is not in use; all: corruption too")
-        ->transform(CLI::Transformer(repairs))
-        ->option_text("leaks|all");
-    check_app->add_flag("--json", args->json, "print the result as JSON");
-    check_app->callback([args, &action] { action = [args] { return check_or_say_why_not(*args); }; });
+    command.add("IMAGE", args->image, target_help).required();
+    command
+        .choice("--repair", args->repair, {{"leaks", qcow2::Repair::leaks}, {"all", qcow2::Repair::all}},
+                "leaks: give back what is not in use; all: corruption too")
+        .shown_as("leaks|all");
+    command.flag("--json", args->json, "print the result as JSON");
+    command.action([args] { return check_or_say_why_not(*args); });
 }
 
 } // namespace liveblk::maint

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
 
-#include "check.hpp"
-#include "error.hpp"
+#include "base/error.hpp"
+#include "qcow2/backing.hpp"
+#include "qcow2/chain.hpp"
+#include "qcow2/check.hpp"
 #include "snapshot_list.hpp"
 #include "target.hpp"
 #include "text.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <fmt/ranges.h>
 
 #include <memory>
@@ -22,8 +24,11 @@ using qcow2::FeatureKind;
 
 struct Arguments {
     std::string image;
+    bool chain = false;
     bool json = false;
     bool force_share = false;
+
+    qcow2::Access access() const { return force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only; }
 };
 
 // Of a live device, with the fields of its status that say how it is.
@@ -52,7 +57,7 @@ DeviceFacts facts_of(const dm::Device &device)
             .no_space = std::stoull(words[6])};
 }
 
-nlohmann::ordered_json facts_as_json(const DeviceFacts &d)
+Json facts_as_json(const DeviceFacts &d)
 {
     return {{"name", d.name},           {"path", d.path},
             {"mode", d.mode},           {"suspended", d.info.suspended},
@@ -86,11 +91,11 @@ std::optional<qcow2::CheckReport> usage_of(const qcow2::Image &image, const Argu
 std::string encryption(const qcow2::Header &h)
 {
     switch (h.crypt_method) {
-    case 0:
+    case QCOW2_CRYPT_NONE:
         return "none";
-    case 1:
+    case QCOW2_CRYPT_AES:
         return "AES";
-    case 2:
+    case QCOW2_CRYPT_LUKS:
         return "LUKS";
     default:
         return fmt::format("unknown ({})", h.crypt_method);
@@ -99,10 +104,12 @@ std::string encryption(const qcow2::Header &h)
 
 const char *compression(const qcow2::Header &h)
 {
-    return h.compression_type == 0 ? "zlib" : h.compression_type == 1 ? "zstd" : "unknown";
+    return h.compression_type == QCOW2_COMPRESSION_ZLIB   ? "zlib"
+           : h.compression_type == QCOW2_COMPRESSION_ZSTD ? "zstd"
+                                                          : "unknown";
 }
 
-nlohmann::ordered_json usage_as_json(const qcow2::CheckReport &r)
+Json usage_as_json(const qcow2::CheckReport &r)
 {
     return {{"total-clusters", r.total_clusters},
             {"allocated-clusters", r.allocated_clusters},
@@ -121,14 +128,13 @@ struct Facts {
     std::optional<DeviceFacts> device;
 };
 
-void print_as_json(const Facts &facts)
+Json as_json(const Facts &facts)
 {
     const auto &[image, usage, device] = facts;
     const qcow2::Header &h = image.header();
-    nlohmann::ordered_json json = {
-        {"filename", image.path()},         {"format", "qcow2"},
-        {"virtual-size", h.size},           {"actual-size", image.file().host_bytes()},
-        {"cluster-size", h.cluster_size()}, {"dirty-flag", (h.incompatible & qcow2::incompat_dirty) != 0}};
+    Json json = {{"filename", image.path()},         {"format", "qcow2"},
+                 {"virtual-size", h.size},           {"actual-size", image.file().host_bytes()},
+                 {"cluster-size", h.cluster_size()}, {"dirty-flag", (h.incompatible & qcow2::incompat_dirty) != 0}};
     if (!h.backing_file.empty())
         json["backing-filename"] = h.backing_file;
     if (const auto format = h.text_extension(qcow2::extension_backing_format))
@@ -145,6 +151,8 @@ void print_as_json(const Facts &facts)
                                  {"corrupt", (h.incompatible & qcow2::incompat_corrupt) != 0},
                                  {"extended-l2", h.extended_l2()},
                                  {"encryption", encryption(h)}}}};
+    if (h.has_data_file())
+        json["format-specific"]["data"]["data-file-raw"] = (h.autoclear & qcow2::autoclear_raw_external) != 0;
     json["features"] = {{"incompatible", features(h, FeatureKind::incompatible, h.incompatible)},
                         {"compatible", features(h, FeatureKind::compatible, h.compatible)},
                         {"autoclear", features(h, FeatureKind::autoclear, h.autoclear)}};
@@ -152,7 +160,7 @@ void print_as_json(const Facts &facts)
         json["usage"] = usage_as_json(*usage);
     if (device)
         json["device"] = facts_as_json(*device);
-    print_json(std::move(json));
+    return json;
 }
 
 void line(const char *name, const std::string &value)
@@ -214,37 +222,97 @@ void print_text(const Facts &facts)
         print_snapshots(image.snapshots().snapshots);
 }
 
-// Beside a live device what is allocated changes all the time, and is not counted.
-Facts facts_of(const Arguments &args)
+// Of a raw image nothing else is known.
+void print_raw(const qcow2::ImageFile &file)
 {
-    if (const auto device = find_live(args.image))
-        return {read_beside(*device), std::nullopt, facts_of(*device)};
-    qcow2::Image image(args.image, args.force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only);
+    const std::uint64_t size = qcow2::disk_size(file, "raw");
+    line("image", qcow2::printable(file.path()));
+    line("format", "raw");
+    line("virtual size", fmt::format("{} ({} bytes)", human_size(size), size));
+    line("on the host", human_size(file.host_bytes()));
+}
+
+Json raw_as_json(const qcow2::ImageFile &file)
+{
+    return {{"filename", file.path()},
+            {"format", "raw"},
+            {"virtual-size", qcow2::disk_size(file, "raw")},
+            {"actual-size", file.host_bytes()},
+            {"dirty-flag", false}};
+}
+
+Facts facts_of(qcow2::Image image, const Arguments &args)
+{
     auto usage = usage_of(image, args);
     return {std::move(image), std::move(usage), std::nullopt};
 }
 
+// Beside a live device what is allocated changes all the time, and is not counted.
+Facts facts_of(const Arguments &args)
+{
+    if (const auto device = live::find(args.image))
+        return {live::read_beside(*device), std::nullopt, facts_of(*device)};
+    return facts_of(qcow2::Image(args.image, args.access()), args);
+}
+
+// Those below the first. A live device has them by its table, whatever the headers say by now.
+std::vector<qcow2::Layer> layers_below(const Arguments &args)
+{
+    if (const auto device = live::find(args.image))
+        return live::layers_below(*device);
+    auto layers = qcow2::open_chain(args.image, false, [](const qcow2::Layer &) {});
+    layers.erase(layers.begin());
+    return layers;
+}
+
+void print_below(const Arguments &args, const qcow2::Layer &layer)
+{
+    fmt::print("\n");
+    qcow2::ImageFile file = qcow2::open_layer(layer, args.access());
+    if (layer.format == "raw")
+        print_raw(file);
+    else
+        print_text(facts_of(qcow2::Image(std::move(file)), args));
+}
+
+Json below_as_json(const Arguments &args, const qcow2::Layer &layer)
+{
+    qcow2::ImageFile file = qcow2::open_layer(layer, args.access());
+    return layer.format == "raw" ? raw_as_json(file) : as_json(facts_of(qcow2::Image(std::move(file)), args));
+}
+
 int info(const Arguments &args)
 {
+    const auto layers = args.chain ? layers_below(args) : std::vector<qcow2::Layer>();
     const Facts facts = facts_of(args);
-    if (args.json)
-        print_as_json(facts);
-    else
+    if (args.json && args.chain) {
+        Json list = Json::array();
+        list.push_back(as_json(facts));
+        for (const qcow2::Layer &layer : layers)
+            list.push_back(below_as_json(args, layer));
+        list.print();
+    } else if (args.json) {
+        as_json(facts).print();
+    } else {
         print_text(facts);
+        for (const qcow2::Layer &layer : layers)
+            print_below(args, layer);
+    }
     return status_done;
 }
 
 } // namespace
 
-void add_info(CLI::App &app, Action &action)
+void add_info(Command root)
 {
-    CLI::App *info_app = app.add_subcommand("info", "Show what an image is and what it holds");
-    info_app->footer("Example:\n  qcow2-maint info --json vm1.qcow2");
+    Command command = root.command("info", "Show what an image is and what it holds");
+    command.footer("Example:\n  qcow2-maint info --json vm1.qcow2");
     const auto args = std::make_shared<Arguments>();
-    info_app->add_option("IMAGE", args->image, target_help)->required();
-    info_app->add_flag("--json", args->json, "as JSON; the names that qemu-img info has mean the same");
-    info_app->add_flag("-U,--force-share", args->force_share, "also while a program has the image open for writing");
-    info_app->callback([args, &action] { action = [args] { return info(*args); }; });
+    command.add("IMAGE", args->image, target_help).required();
+    command.flag("--backing-chain", args->chain, "of its backing files too, nearest first");
+    command.flag("--json", args->json, "as JSON; the names that qemu-img info has mean the same");
+    command.flag("-U,--force-share", args->force_share, "also while a program has the image open for writing");
+    command.action([args] { return info(*args); });
 }
 
 } // namespace liveblk::maint

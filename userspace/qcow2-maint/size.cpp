@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "size.hpp"
 
-#include "byte_size.hpp"
-#include "error.hpp"
+#include "base/byte_size.hpp"
+#include "base/error.hpp"
 
 namespace liveblk::maint {
+
 std::uint64_t Size::from(std::uint64_t present) const
 {
     if (sign == '-' && bytes >= present)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.hpp"
 
-#include "error.hpp"
-#include "snapshot_edits.hpp"
+#include "base/error.hpp"
+#include "qcow2/snapshot_edits.hpp"
+#include "qcow2/warm.hpp"
 #include "snapshot_list.hpp"
 #include "target.hpp"
 #include "text.hpp"
-#include "warm.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <memory>
 #include <string>
@@ -33,35 +33,35 @@ struct Arguments {
 };
 using Shared = std::shared_ptr<Arguments>;
 
-int edit(const Arguments &args, const Work &judge, const Work &work)
+int edit(const Arguments &args, const live::Work &judge, const live::Work &work)
 {
     report(args.json, {{"snapshot", args.snapshot}}, edit_target(args.image, judge, work));
     return status_done;
 }
 
-Work must_exist(const Arguments &args)
+live::Work must_exist(const Arguments &args)
 {
     return [&args](qcow2::Image &image, Progress &) { (void)image.snapshots().find(args.key(), image.path()); };
 }
 
-void add_which(CLI::App &app, const Shared &args)
+void add_which(Command command, const Shared &args)
 {
-    app.add_option("SNAPSHOT", args->snapshot, "its id or name")->required();
-    CLI::Option *id = app.add_flag("--id", args->by_id, "SNAPSHOT is an id, whatever names there are");
-    app.add_flag("--name", args->by_name, "SNAPSHOT is a name, whatever ids there are")->excludes(id);
+    command.add("SNAPSHOT", args->snapshot, "its id or name").required();
+    const Argument id = command.flag("--id", args->by_id, "SNAPSHOT is an id, whatever names there are");
+    command.flag("--name", args->by_name, "SNAPSHOT is a name, whatever ids there are").excludes(id);
 }
 
-CLI::App *subcommand(CLI::App &parent, const Shared &args, const char *name, const char *text, const char *example)
+Command subcommand(Command parent, const Shared &args, const char *name, const char *text, const char *example)
 {
-    CLI::App *app = parent.add_subcommand(name, text);
-    app->footer(fmt::format("Example:\n  qcow2-maint snapshot {}", example));
-    app->add_option("IMAGE", args->image, target_help)->required();
-    return app;
+    Command command = parent.command(name, text);
+    command.footer(fmt::format("Example:\n  qcow2-maint snapshot {}", example));
+    command.add("IMAGE", args->image, target_help).required();
+    return command;
 }
 
-void add_json(CLI::App &app, const Shared &args)
+void add_json(Command command, const Shared &args)
 {
-    app.add_flag("--json", args->json, "print what was done as JSON");
+    command.flag("--json", args->json, "print what was done as JSON");
 }
 
 int create(const Arguments &args)
@@ -78,104 +78,98 @@ int create(const Arguments &args)
     return status_done;
 }
 
-void add_create(CLI::App &parent, const Shared &args, Action &action)
+void add_create(Command parent, const Shared &args)
 {
-    CLI::App *app = subcommand(parent, args, "create", "Take a snapshot of the disk", "create vm1 before-upgrade");
-    app->add_option("NAME", args->name, "its name")->required();
-    app->add_flag("--json", args->json, "print the new snapshot's id and name as JSON");
-    app->callback([args, &action] { action = [args] { return create(*args); }; });
+    Command command = subcommand(parent, args, "create", "Take a snapshot of the disk", "create vm1 before-upgrade");
+    command.add("NAME", args->name, "its name").required();
+    command.flag("--json", args->json, "print the new snapshot's id and name as JSON");
+    command.action([args] { return create(*args); });
 }
 
-void add_delete(CLI::App &parent, const Shared &args, Action &action)
+void add_delete(Command parent, const Shared &args)
 {
-    CLI::App *app = subcommand(parent, args, "delete", "Delete a snapshot", "delete vm1 before-upgrade");
-    add_which(*app, args);
-    add_json(*app, args);
-    app->callback([args, &action] {
-        action = [args] {
-            const Work judge = [&](qcow2::Image &image, Progress &) {
-                const auto &snapshots = image.snapshots().snapshots;
-                const std::size_t index = image.snapshots().find(args->key(), image.path());
-                qcow2::warm_disk(image);
-                qcow2::warm_tables(image, image.read_l1(snapshots[index]));
-            };
-            return edit(*args, judge, [&](qcow2::Image &image, Progress &progress) {
-                qcow2::delete_snapshot(image, args->key(), progress);
-            });
+    Command command = subcommand(parent, args, "delete", "Delete a snapshot", "delete vm1 before-upgrade");
+    add_which(command, args);
+    add_json(command, args);
+    command.action([args] {
+        const live::Work judge = [&](qcow2::Image &image, Progress &) {
+            const auto &snapshots = image.snapshots().snapshots;
+            const std::size_t index = image.snapshots().find(args->key(), image.path());
+            qcow2::warm_disk(image);
+            qcow2::warm_tables(image, image.read_l1(snapshots[index]));
         };
+        return edit(*args, judge, [&](qcow2::Image &image, Progress &progress) {
+            qcow2::delete_snapshot(image, args->key(), progress);
+        });
     });
 }
 
-void add_revert(CLI::App &parent, const Shared &args, Action &action)
+void add_revert(Command parent, const Shared &args)
 {
-    CLI::App *app =
+    Command command =
         subcommand(parent, args, "revert", "Make the disk what it was at a snapshot; what it is now is lost",
                    "revert vm1.qcow2 before-upgrade");
-    add_which(*app, args);
-    add_json(*app, args);
-    app->callback([args, &action] {
-        action = [args] {
-            if (const auto device = find_live(args->image))
-                fail("revert '{}': a live device cannot be reverted under those who use it; detach it first",
-                     device->name());
-            edit_file(args->image, [&](qcow2::Image &image, Progress &progress) {
-                qcow2::revert_to_snapshot(image, args->key(), progress);
-            });
-            report(args->json, {{"snapshot", args->snapshot}}, std::nullopt);
-            return static_cast<int>(status_done);
-        };
+    add_which(command, args);
+    add_json(command, args);
+    command.action([args] {
+        if (const auto device = live::find(args->image))
+            fail("revert '{}': a live device cannot be reverted under those who use it; detach it first",
+                 device->name());
+        edit_file(args->image, [&](qcow2::Image &image, Progress &progress) {
+            qcow2::revert_to_snapshot(image, args->key(), progress);
+        });
+        report(args->json, {{"snapshot", args->snapshot}}, std::nullopt);
+        return status_done;
     });
 }
 
-void add_rename(CLI::App &parent, const Shared &args, Action &action)
+void add_rename(Command parent, const Shared &args)
 {
-    CLI::App *app = subcommand(parent, args, "rename", "Give a snapshot another name", "rename vm1 1 first");
-    add_which(*app, args);
-    app->add_option("NAME", args->name, "its new name")->required();
-    add_json(*app, args);
-    app->callback([args, &action] {
-        action = [args] {
-            return edit(*args, must_exist(*args), [&](qcow2::Image &image, Progress &progress) {
-                qcow2::rename_snapshot(image, args->key(), args->name, progress);
-            });
-        };
+    Command command = subcommand(parent, args, "rename", "Give a snapshot another name", "rename vm1 1 first");
+    add_which(command, args);
+    command.add("NAME", args->name, "its new name").required();
+    add_json(command, args);
+    command.action([args] {
+        return edit(*args, must_exist(*args), [&](qcow2::Image &image, Progress &progress) {
+            qcow2::rename_snapshot(image, args->key(), args->name, progress);
+        });
     });
 }
 
 int list(const Arguments &args)
 {
-    const auto device = find_live(args.image);
+    const auto device = live::find(args.image);
     const auto access = args.force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only;
-    const qcow2::Image image = device ? read_beside(*device) : qcow2::Image(args.image, access);
+    const qcow2::Image image = device ? live::read_beside(*device) : qcow2::Image(args.image, access);
     const auto &snapshots = image.snapshots().snapshots;
     if (args.json)
-        print_json(snapshots_as_json(snapshots));
+        snapshots_as_json(snapshots).print();
     else
         print_snapshots(snapshots);
     return status_done;
 }
 
-void add_list(CLI::App &parent, const Shared &args, Action &action)
+void add_list(Command parent, const Shared &args)
 {
-    CLI::App *app = subcommand(parent, args, "list", "List the snapshots", "list --json vm1.qcow2");
-    app->add_flag("--json", args->json, "as JSON");
-    app->add_flag("-U,--force-share", args->force_share, "also while a program has the image open for writing");
-    app->callback([args, &action] { action = [args] { return list(*args); }; });
+    Command command = subcommand(parent, args, "list", "List the snapshots", "list --json vm1.qcow2");
+    command.flag("--json", args->json, "as JSON");
+    command.flag("-U,--force-share", args->force_share, "also while a program has the image open for writing");
+    command.action([args] { return list(*args); });
 }
 
 } // namespace
 
-void add_snapshot(CLI::App &app, Action &action)
+void add_snapshot(Command root)
 {
-    CLI::App *snapshot = app.add_subcommand("snapshot", "Create, list, delete, rename, revert to internal snapshots");
-    snapshot->footer("Example:\n  qcow2-maint snapshot list vm1.qcow2");
-    snapshot->require_subcommand(1);
+    Command snapshot = root.command("snapshot", "Create, list, delete, rename, revert to internal snapshots");
+    snapshot.footer("Example:\n  qcow2-maint snapshot list vm1.qcow2");
+    snapshot.needs_command();
     const auto args = std::make_shared<Arguments>();
-    add_create(*snapshot, args, action);
-    add_list(*snapshot, args, action);
-    add_delete(*snapshot, args, action);
-    add_revert(*snapshot, args, action);
-    add_rename(*snapshot, args, action);
+    add_create(snapshot, args);
+    add_list(snapshot, args);
+    add_delete(snapshot, args);
+    add_revert(snapshot, args);
+    add_rename(snapshot, args);
 }
 
 } // namespace liveblk::maint

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "snapshot_list.hpp"
 
-#include "header.hpp"
+#include "qcow2/header.hpp"
 #include "text.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace liveblk::maint {
 namespace {
@@ -13,17 +13,17 @@ constexpr std::uint64_t nanoseconds = 1'000'000'000;
 
 } // namespace
 
-nlohmann::ordered_json snapshots_as_json(const std::vector<qcow2::Snapshot> &snapshots)
+Json snapshots_as_json(const std::vector<qcow2::Snapshot> &snapshots)
 {
-    auto list = nlohmann::ordered_json::array();
+    Json list = Json::array();
     for (const qcow2::Snapshot &s : snapshots) {
-        nlohmann::ordered_json one = {{"id", s.id},
-                                      {"name", s.name},
-                                      {"vm-state-size", s.vm_state_size()},
-                                      {"date-sec", s.date_sec},
-                                      {"date-nsec", s.date_nsec},
-                                      {"vm-clock-sec", s.vm_clock_nsec / nanoseconds},
-                                      {"vm-clock-nsec", s.vm_clock_nsec % nanoseconds}};
+        Json one = {{"id", s.id},
+                    {"name", s.name},
+                    {"vm-state-size", s.vm_state_size()},
+                    {"date-sec", s.date_sec},
+                    {"date-nsec", s.date_nsec},
+                    {"vm-clock-sec", s.vm_clock_nsec / nanoseconds},
+                    {"vm-clock-nsec", s.vm_clock_nsec % nanoseconds}};
         if (const auto size = s.disk_size())
             one["virtual-size"] = *size;
         list.push_back(std::move(one));

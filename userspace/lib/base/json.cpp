@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "base/json.hpp"
+
+#include "base/error.hpp"
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <set>
+
+namespace liveblk {
+namespace {
+
+constexpr unsigned indent = 4;
+
+void print_leaf(const nlohmann::json &value)
+{
+    constexpr auto replace = nlohmann::json::error_handler_t::replace;
+    const std::string text = value.dump(-1, ' ', false, replace);
+    std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+// Each on a line of its own. Piece by piece: a hostile image can make the whole large.
+template <typename Range, typename Print>
+void print_lines(char opening, char closing, const Range &range, unsigned depth, Print print)
+{
+    fmt::print("{}", opening);
+    const char *before = "\n";
+    for (const auto &item : range) {
+        fmt::print("{}{:{}}", before, "", (depth + 1) * indent);
+        print(item);
+        before = ",\n";
+    }
+    if (!range.empty())
+        fmt::print("\n{:{}}", "", depth * indent);
+    fmt::print("{}", closing);
+}
+
+// The library takes the last of two members of one name.
+nlohmann::json parse_distinct(std::string_view text)
+{
+    using Event = nlohmann::json::parse_event_t;
+    std::vector<std::set<std::string>> names;
+    return nlohmann::json::parse(text, [&names](int, Event event, nlohmann::json &value) {
+        if (event == Event::object_start)
+            names.emplace_back();
+        else if (event == Event::object_end)
+            names.pop_back();
+        else if (event == Event::key && !names.back().insert(value.get<std::string>()).second)
+            fail("the member \"{}\" is there twice", value.get<std::string>());
+        return true;
+    });
+}
+
+void add_options(const nlohmann::json &object, const std::string &prefix, std::map<std::string, std::string> &options)
+{
+    for (const auto &[name, value] : object.items()) {
+        if (value.is_object())
+            add_options(value, prefix + name + ".", options);
+        else if (!options.emplace(prefix + name, value.is_string() ? value.get<std::string>() : value.dump()).second)
+            fail("the member \"{}\" is there twice", prefix + name);
+    }
+}
+
+} // namespace
+
+std::map<std::string, std::string> json_options(std::string_view text)
+{
+    std::map<std::string, std::string> options;
+    try {
+        const nlohmann::json object = parse_distinct(text);
+        if (!object.is_object())
+            fail("this is no JSON object");
+        add_options(object, "", options);
+    } catch (const nlohmann::json::exception &e) {
+        fail("this is no JSON: {}", e.what());
+    }
+    return options;
+}
+
+Json Json::array()
+{
+    Json json;
+    json.value_ = Array();
+    return json;
+}
+
+Json &Json::operator[](const std::string &name)
+{
+    Object &members = std::get<Object>(value_);
+    const auto it = std::find_if(members.begin(), members.end(), [&](const auto &m) { return m.first == name; });
+    return it != members.end() ? it->second : members.emplace_back(name, Json()).second;
+}
+
+void Json::push_back(Json value)
+{
+    std::get<Array>(value_).push_back(std::move(value));
+}
+
+void Json::print() const
+{
+    print(0);
+    fmt::print("\n");
+}
+
+void Json::print(unsigned depth) const
+{
+    const auto print_value = [depth](const auto &value) {
+        using Value = std::decay_t<decltype(value)>;
+        if constexpr (std::is_same_v<Value, Array>)
+            print_lines('[', ']', value, depth, [&](const Json &item) { item.print(depth + 1); });
+        else if constexpr (std::is_same_v<Value, Object>)
+            print_lines('{', '}', value, depth, [&](const auto &member) {
+                print_leaf(member.first);
+                fmt::print(": ");
+                member.second.print(depth + 1);
+            });
+        else
+            print_leaf(value);
+    };
+    std::visit(print_value, value_);
+}
+
+} // namespace liveblk
