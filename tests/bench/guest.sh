@@ -85,6 +85,16 @@ qcow2-on-block() {
 	bench_alloc qcow2-on-block bench_attach_new bench_detach_new "$image"
 }
 
+raw-data-on-block() {
+	local image=$bench_xfs/raw-data.qcow2 disk=/dev/ram12
+	qemu-img create -q -f qcow2 -o "data_file=$disk,data_file_raw=on" "$image" "${bench_mib}M"
+	bench_qcow2 bench-raw-data "$image" data_file "$disk"
+	bench_fill "$bench_dev"
+	bench_mapped raw-data-on-block
+	lb_detach bench-raw-data
+	rm "$image"
+}
+
 discard() {
 	local full=$bench_xfs/full.qcow2 image=$bench_xfs/discard.qcow2
 	qemu-img create -q -f qcow2 -o preallocation=metadata "$full" "${BENCH_DISCARD:-64G}"
@@ -99,7 +109,7 @@ mkdir -p /run/bench
 modprobe brd || lb_fail "brd cannot be loaded"
 bench_mount xfs "$bench_xfs"
 bench_mount ext4 /run/bench/ext4
-for path in ${BENCH_PATHS:-brd dm-linear loop-on-xfs nbd-on-xfs qcow2-on-xfs qcow2-on-ext4 qcow2-on-block discard}; do
+for path in ${BENCH_PATHS:-brd dm-linear loop-on-xfs nbd-on-xfs qcow2-on-xfs qcow2-on-ext4 qcow2-on-block raw-data-on-block discard}; do
 	"$path"
 done
 umount "$bench_xfs" /run/bench/ext4

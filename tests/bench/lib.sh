@@ -59,8 +59,8 @@ bench_nbd_stop() {
 	while [ -e /sys/block/nbd0/pid ]; do sleep 0.1; done
 }
 
-bench_qcow2() { # NAME IMAGE
-	lb_attach "$1" "$2"
+bench_qcow2() { # NAME IMAGE [ARGUMENT...]
+	lb_attach "$@"
 	bench_dev=/dev/mapper/$1
 }
 
@@ -136,6 +136,8 @@ bench_ratios() {
 			["qcow2-on-xfs", "loop-on-xfs", "randwrite-4k-qd32", 1.3],
 			["qcow2-on-block", "dm-linear", "randread-4k-qd32", 0.95],
 			["qcow2-on-block", "dm-linear", "randwrite-4k-qd32", 0.95],
+			["raw-data-on-block", "dm-linear", "randread-4k-qd32", 0.93],
+			["raw-data-on-block", "dm-linear", "randwrite-4k-qd32", 0.93],
 			["qcow2-on-xfs", "nbd-on-xfs", "randread-4k-qd32", 5],
 			["qcow2-on-xfs", "nbd-on-xfs", "randwrite-4k-qd32", 5],
 			["qcow2-on-xfs", "nbd-on-xfs", "alloc-4k-random", 3],

@@ -2,8 +2,8 @@
 // copy-fuzz COUNT DEVICE FILE: malformed calls of the control devices, from LIVEBLK_SEED. Everything must be answered
 // with an error or be right, and nothing but the first MiB of the device may change; disks that came to be are taken
 // away. What the kernel says of it is for the test to look at.
-#include "error.hpp"
-#include "unique_fd.hpp"
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
 
 #include <blk-copy.h>
 #include <loop-copy.h>

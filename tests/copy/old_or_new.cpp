@@ -2,8 +2,8 @@
 // copy-old-or-new DEVICE OFFSET OLD NEW [DONE]: after a copy that failed, every 4 KiB block of the device from OFFSET
 // on is that of OLD or that of NEW, two files of one length; the first DONE bytes are those of NEW. Prints how many
 // blocks of each there are.
-#include "error.hpp"
-#include "unique_fd.hpp"
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
 
 #include <fcntl.h>
 

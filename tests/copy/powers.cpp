@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // copy-powers DEVICE: what a process without privileges can do with descriptors that it was given. Started as root, it
 // opens the device in several ways, becomes nobody, and tries every pair as source and destination.
+#include "base/error.hpp"
 #include "copier.hpp"
-#include "error.hpp"
 
 #include <blk-copy.h>
 #include <loop-copy.h>

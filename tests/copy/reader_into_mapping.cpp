@@ -2,8 +2,8 @@
 // copy-reader-into-mapping LOWER UPPER SECONDS: reads LOWER, through its page cache, into memory that is mapped from
 // UPPER, a device that is stored on it. Each page has to be read from UPPER first, in the middle of the read of LOWER:
 // locks of the two page caches are taken in an order that is not that of a copy. Prints how often it did so.
-#include "error.hpp"
-#include "unique_fd.hpp"
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -6,7 +6,7 @@
 #include "pattern.hpp"
 #include "process.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <linux/falloc.h>
 #include <sys/uio.h>

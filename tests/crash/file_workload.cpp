@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "file_workload.hpp"
 
+#include "base/unique_fd.hpp"
 #include "error.hpp"
 #include "guest_file.hpp"
-#include "lib/unique_fd.hpp"
 #include "random.hpp"
 #include "recorder.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -7,7 +7,7 @@
 #include "mount.hpp"
 #include "process.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -124,7 +124,7 @@ void ImageCheck::check_raw(std::span<const std::byte> device, const Oracle &orac
     findings.throw_if_any(options_.lower_fs.empty() ? "raw device" : "file");
 }
 
-void ImageCheck::read_image(const std::string &path)
+void ImageCheck::read_file(const std::string &path, std::vector<std::byte> &content)
 {
     const bool direct = target_.is_device() && options_.lower_fs.empty();
     const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0)));
@@ -133,22 +133,29 @@ void ImageCheck::read_image(const std::string &path)
     const off_t size = ::lseek(fd.get(), 0, SEEK_END);
     if (size < 0)
         test::throw_errno("find the size of " + path);
-    image_.resize(static_cast<std::size_t>(size));
-    for (std::size_t at = 0; at < image_.size(); at += chunk_size) {
-        const std::size_t length = std::min(chunk_size, image_.size() - at);
+    content.resize(static_cast<std::size_t>(size));
+    for (std::size_t at = 0; at < content.size(); at += chunk_size) {
+        const std::size_t length = std::min(chunk_size, content.size() - at);
         read_fully(fd.get(), buffer_.data(), length, at, path);
-        std::memcpy(image_.data() + at, buffer_.data(), length);
+        std::memcpy(content.data() + at, buffer_.data(), length);
     }
 }
 
 void ImageCheck::check_image(const std::string &image, const Oracle &oracle)
 {
-    read_image(image);
+    read_file(image, image_);
+    if (!options_.data_name.empty())
+        read_file(data_path(), data_);
     if (options_.raw)
         return check_raw(image_, oracle);
-    std::optional<Qcow2Reader> reader;
+    std::optional<oracle::Reader> reader;
     try {
-        reader.emplace(image_);
+        if (options_.data_name.empty())
+            reader.emplace(image_);
+        else
+            reader.emplace(image_, data_);
+        if (!reader->plain())
+            throw std::runtime_error("it has features that the crash workloads do not use");
         if (options_.guest_fs.empty())
             check_content(*reader, oracle);
     } catch (const Corruption &) {
@@ -166,7 +173,25 @@ void ImageCheck::check_image(const std::string &image, const Oracle &oracle)
         qemu_check(image, false);
 }
 
-void ImageCheck::check_content(const Qcow2Reader &reader, const Oracle &oracle) const
+namespace {
+
+// Those that have to be there, and are.
+std::vector<oracle::Snapshot> expected_snapshots(const oracle::Reader &reader, const Oracle &promised)
+{
+    std::vector<oracle::Snapshot> expected;
+    const auto found = reader.snapshots();
+    for (const std::string &name : promised.snapshots()) {
+        const auto it = std::find_if(found.begin(), found.end(), [&](const auto &s) { return s.name == name; });
+        if (it == found.end())
+            throw Corruption("snapshot " + name + " is gone");
+        expected.push_back(*it);
+    }
+    return expected;
+}
+
+} // namespace
+
+void ImageCheck::check_content(const oracle::Reader &reader, const Oracle &oracle) const
 {
     static constexpr std::array<std::byte, test::sector_size> zeros{};
     Findings findings;
@@ -177,14 +202,11 @@ void ImageCheck::check_content(const Qcow2Reader &reader, const Oracle &oracle) 
     const auto content = [&](std::span<const std::byte> sector) {
         return sector.empty() ? std::span<const std::byte>(zeros) : sector;
     };
-    const auto snapshots = oracle.snapshots();
-    for (const std::string &name : snapshots)
-        if (!reader.has_snapshot(name))
-            throw Corruption("snapshot " + name + " is gone");
+    const auto snapshots = expected_snapshots(reader, oracle);
     for (std::uint64_t s = 0; s < oracle.sectors(); s++) {
         judge(oracle.judge(s, content(reader.sector(s))));
-        for (const std::string &name : snapshots)
-            judge(oracle.judge_snapshot(name, s, content(reader.snapshot_sector(name, s))));
+        for (const auto &snapshot : snapshots)
+            judge(oracle.judge_snapshot(snapshot.name, s, content(reader.sector(snapshot.l1, s))));
     }
     findings.throw_if_any("image");
 }
@@ -208,10 +230,11 @@ void ImageCheck::qemu_check(const std::string &image, bool repair) const
     throw std::runtime_error(text);
 }
 
-void ImageCheck::check_attached(const std::string &image, const Qcow2Reader &reader, const Oracle &oracle)
+void ImageCheck::check_attached(const std::string &image, const oracle::Reader &reader, const Oracle &oracle)
 {
     try {
-        MappedDevice device(options_.attach, reader.size() / test::sector_size, "qcow2", image);
+        const std::string data = options_.data_name.empty() ? "" : " 2 data_file " + data_path();
+        MappedDevice device(options_.attach, reader.size() / test::sector_size, "qcow2", image + data);
         if (options_.guest_fs.empty())
             check_device(device.path(), reader);
         else
@@ -223,7 +246,7 @@ void ImageCheck::check_attached(const std::string &image, const Qcow2Reader &rea
 }
 
 // The module has to see what the reader saw, which has been found good.
-void ImageCheck::check_device(const std::string &path, const Qcow2Reader &reader)
+void ImageCheck::check_device(const std::string &path, const oracle::Reader &reader)
 {
     const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (!fd)

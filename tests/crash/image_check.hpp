@@ -4,7 +4,7 @@
 #include "aligned_buffer.hpp"
 #include "block_target.hpp"
 #include "oracle.hpp"
-#include "qcow2_reader.hpp"
+#include "oracle/reader.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +27,7 @@ struct CheckOptions {
     std::string lower_fs;    // type of a file system on the logged device that holds the image as a file
     std::string lower_mount; // where to mount that
     std::string image_name;  // of the file in it
+    std::string data_name;   // of the file with its external data, if it has one
     std::string attach;      // name to attach the image by through the module; empty: not attached
     std::string guest_fs;    // type of a file system inside the image, holding fsynced files
     std::string guest_mount; // where to mount that
@@ -45,16 +46,18 @@ private:
     void put_on_target(std::span<const std::byte> device);
     void check_raw(std::span<const std::byte> device, const Oracle &oracle) const;
     void check_image(const std::string &image, const Oracle &oracle);
-    void read_image(const std::string &path);
-    void check_content(const Qcow2Reader &reader, const Oracle &oracle) const;
-    void check_attached(const std::string &image, const Qcow2Reader &reader, const Oracle &oracle);
-    void check_device(const std::string &path, const Qcow2Reader &reader);
+    std::string data_path() const { return options_.lower_mount + "/" + options_.data_name; }
+    void read_file(const std::string &path, std::vector<std::byte> &content);
+    void check_content(const oracle::Reader &reader, const Oracle &oracle) const;
+    void check_attached(const std::string &image, const oracle::Reader &reader, const Oracle &oracle);
+    void check_device(const std::string &path, const oracle::Reader &reader);
     void check_guest_files(const std::string &path, const Oracle &oracle) const;
     void qemu_check(const std::string &image, bool repair) const;
 
     CheckOptions options_;
     test::BlockTarget target_;
     test::AlignedBuffer buffer_;
+    std::vector<std::byte> data_;
     std::vector<std::byte> image_; // kept from point to point: fresh memory is dear in a VM
     std::size_t points_ = 0;
 };

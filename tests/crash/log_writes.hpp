@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #pragma once
 
-#include "lib/unique_fd.hpp"
+#include "base/unique_fd.hpp"
 #include "on_disk.hpp"
 
 #include <cstddef>

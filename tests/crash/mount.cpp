@@ -3,7 +3,7 @@
 
 #include "error.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <sys/mount.h>
 

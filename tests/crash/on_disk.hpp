@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -13,36 +12,31 @@
 
 namespace liveblk::crash {
 
-// The tools have such types too. This is on its own on purpose: the oracle shares no code with what it judges.
-// An integer as it lies on disk: no alignment, a fixed byte order, no arithmetic by accident.
-template <std::unsigned_integral T, std::endian Order>
+// An integer as dm-log-writes puts it on disk: little-endian, no alignment, no arithmetic by accident.
+template <std::unsigned_integral T>
 class OnDisk {
 public:
     OnDisk() = default;
     explicit OnDisk(T value)
     {
         for (std::size_t i = 0; i < sizeof(T); i++)
-            bytes_[index(i)] = static_cast<std::uint8_t>(value >> (8 * i));
+            bytes_[i] = static_cast<std::uint8_t>(value >> (8 * i));
     }
 
     T value() const
     {
         T value = 0;
         for (std::size_t i = 0; i < sizeof(T); i++)
-            value = static_cast<T>(value | static_cast<T>(T{bytes_[index(i)]} << (8 * i)));
+            value = static_cast<T>(value | static_cast<T>(T{bytes_[i]} << (8 * i)));
         return value;
     }
 
 private:
-    static constexpr std::size_t index(std::size_t i) { return Order == std::endian::little ? i : sizeof(T) - 1 - i; }
-
     std::array<std::uint8_t, sizeof(T)> bytes_{};
 };
 
-using Be32 = OnDisk<std::uint32_t, std::endian::big>;
-using Be64 = OnDisk<std::uint64_t, std::endian::big>;
-using Le32 = OnDisk<std::uint32_t, std::endian::little>;
-using Le64 = OnDisk<std::uint64_t, std::endian::little>;
+using Le32 = OnDisk<std::uint32_t>;
+using Le64 = OnDisk<std::uint64_t>;
 
 // Copies a T out of raw bytes; the range is checked.
 template <typename T>

@@ -4,7 +4,7 @@
 #include "history.hpp"
 #include "random.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <numeric>

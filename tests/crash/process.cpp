@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "process.hpp"
 
+#include "base/unique_fd.hpp"
 #include "error.hpp"
-#include "lib/unique_fd.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <fmt/ranges.h>
 
 #include <fcntl.h>

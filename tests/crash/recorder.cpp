@@ -3,6 +3,8 @@
 
 #include "device_mapper.hpp"
 
+#include <fmt/core.h>
+
 namespace liveblk::crash {
 
 using Kind = Event::Kind;
@@ -72,12 +74,12 @@ void Recorder::mark_file(std::uint64_t number, std::uint64_t size)
 
 void Recorder::begin_foreign()
 {
-    send_message(log_device_, std::string("mark ") + foreign_begin_mark);
+    send_message(log_device_, fmt::format("mark {}", foreign_begin_mark));
 }
 
 void Recorder::end_foreign()
 {
-    send_message(log_device_, std::string("mark ") + foreign_end_mark);
+    send_message(log_device_, fmt::format("mark {}", foreign_end_mark));
 }
 
 } // namespace liveblk::crash

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Rebuilds a device from a log of dm-log-writes at many places where it might have crashed, and checks each.
+#include "base/command.hpp"
 #include "disk_state.hpp"
 #include "history.hpp"
 #include "image_check.hpp"
 #include "oracle.hpp"
 #include "plan.hpp"
-#include "qcow2_reader.hpp"
 
-#include <CLI/CLI.hpp>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdio>
 #include <fstream>
@@ -32,31 +31,32 @@ struct Options {
     crash::CheckOptions check;
 };
 
-void add_options(CLI::App &app, Options &options)
+void add_options(liveblk::Command command, Options &options)
 {
-    app.add_option("--log", options.log, "log device of dm-log-writes, or a copy of it")->required();
-    app.add_option("--base", options.base, "content of the logged device before the log began")->required();
-    app.add_option("--history", options.history, "history file of crash-workload")->required();
-    app.add_option("--target", options.check.target, "device or file to rebuild on; overwritten")->required();
-    app.add_option("--seed", options.seed, "choice of points and of what is torn");
-    app.add_option("--points", options.points, "number of points")->check(CLI::PositiveNumber);
-    app.add_flag("--all", options.all, "every flush and FUA boundary");
-    app.add_option("--between", options.between, "with --all: number of points between boundaries");
-    app.add_option("--only", options.only, "check only the point of this number");
-    app.add_flag("--raw", options.check.raw,
+    command.add("--log", options.log, "log device of dm-log-writes, or a copy of it").required();
+    command.add("--base", options.base, "content of the logged device before the log began").required();
+    command.add("--history", options.history, "history file of crash-workload").required();
+    command.add("--target", options.check.target, "device or file to rebuild on; overwritten").required();
+    command.add("--seed", options.seed, "choice of points and of what is torn");
+    command.add("--points", options.points, "number of points").positive();
+    command.flag("--all", options.all, "every flush and FUA boundary");
+    command.add("--between", options.between, "with --all: number of points between boundaries");
+    command.add("--only", options.only, "check only the point of this number");
+    command.flag("--raw", options.check.raw,
                  "there is no qcow2 image: the workload wrote to the logged device, or to the file on it");
-    app.add_option("--lower-fs", options.check.lower_fs, "file system on the logged device that holds the image");
-    app.add_option("--lower-mount", options.check.lower_mount, "where to mount it");
-    app.add_option("--image-name", options.check.image_name, "file name of the image in it");
-    app.add_option("--attach", options.check.attach, "attach each image through the module, under this name");
-    app.add_option("--guest-fs", options.check.guest_fs, "file system inside the image");
-    app.add_option("--guest-mount", options.check.guest_mount, "where to mount it");
-    app.add_option("--recheck-every", options.check.recheck_every, "points after which the detached image is checked")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--keep", options.keep, "directory for the images that failed");
-    app.add_option("--sabotage", options.sabotage, "break the device's promises, to see that it is noticed")
-        ->check(CLI::IsMember({"none", "drop-data", "drop-l2", "drop-refcounts", "tear-sectors"}));
-    app.add_flag("--expect-corrupt", options.expect_corrupt, "succeed only when corruption was found");
+    command.add("--lower-fs", options.check.lower_fs, "file system on the logged device that holds the image");
+    command.add("--lower-mount", options.check.lower_mount, "where to mount it");
+    command.add("--image-name", options.check.image_name, "file name of the image in it");
+    command.add("--data-name", options.check.data_name, "file name of its external data file there");
+    command.add("--attach", options.check.attach, "attach each image through the module, under this name");
+    command.add("--guest-fs", options.check.guest_fs, "file system inside the image");
+    command.add("--guest-mount", options.check.guest_mount, "where to mount it");
+    command.add("--recheck-every", options.check.recheck_every, "points after which the detached image is checked")
+        .positive();
+    command.add("--keep", options.keep, "directory for the images that failed");
+    command.add("--sabotage", options.sabotage, "break the device's promises, to see that it is noticed")
+        .one_of({"none", "drop-data", "drop-l2", "drop-refcounts", "tear-sectors"});
+    command.flag("--expect-corrupt", options.expect_corrupt, "succeed only when corruption was found");
 }
 
 bool is_stamped(std::span<const std::byte> data)
@@ -67,7 +67,9 @@ bool is_stamped(std::span<const std::byte> data)
 bool hits_metadata(const crash::LogEntry &entry, const crash::DiskState &state, bool refcounts)
 {
     try {
-        const crash::Qcow2Reader reader(state.bytes());
+        const liveblk::oracle::Reader reader(state.bytes());
+        if (!reader.plain())
+            return false;
         return refcounts ? reader.is_refcount_block(entry.offset) : reader.is_l2_table(entry.offset);
     } catch (const std::exception &) {
         return false; // no image there yet
@@ -221,14 +223,11 @@ int run(const Options &options)
 
 int main(int argc, char **argv)
 {
-    CLI::App app("Replays a log of dm-log-writes and checks the image at many simulated crashes.");
+    liveblk::Program program("crash-replay",
+                             "Replays a log of dm-log-writes and checks the image at many simulated crashes.");
+    program.failure_status(2);
     Options options;
-    add_options(app, options);
-    CLI11_PARSE(app, argc, argv);
-    try {
-        return run(options);
-    } catch (const std::exception &error) {
-        std::cerr << "crash-replay: " << error.what() << '\n';
-        return 2;
-    }
+    add_options(program.root(), options);
+    program.root().action([&] { return run(options); });
+    return program.run(argc, argv);
 }

@@ -48,18 +48,13 @@ crash_log_start() {
 	local sectors below=$crash_disk order
 	sectors=$(blockdev --getsz "$crash_disk")
 	if [ "$crash_flush_late" -gt 0 ]; then
-		crash_layer crash-late "0 $sectors flush-order $crash_disk late $crash_flush_late $crash_write_late"
+		dmsetup create crash-late --table "0 $sectors flush-order $crash_disk late $crash_flush_late $crash_write_late"
 		below=/dev/mapper/crash-late
 	fi
-	crash_layer crash-log "0 $sectors log-writes $below $crash_log"
+	dmsetup create crash-log --table "0 $sectors log-writes $below $crash_log"
 	order=in_turn
 	[ "$crash_flush_in_turn" = 1 ] || order="late $crash_flush_late"
-	crash_layer crash-store "0 $sectors flush-order /dev/mapper/crash-log $order"
-}
-
-crash_layer() { # NAME TABLE
-	dmsetup create "$1" --table "$2"
-	dmsetup mknodes "$1"
+	dmsetup create crash-store --table "0 $sectors flush-order /dev/mapper/crash-log $order"
 }
 
 crash_log_stop() {
@@ -83,7 +78,7 @@ crash_write() {
 crash_write_fua() {
 	local device=$1
 	shift
-	crash_layer crash-top "0 $(blockdev --getsz "$device") flush-order $device none"
+	dmsetup create crash-top --table "0 $(blockdev --getsz "$device") flush-order $device none"
 	crash_write block /dev/mapper/crash-top --only-fua --fua-percent 60 "$@"
 	dmsetup remove crash-top
 }

@@ -4,7 +4,7 @@
 #include "error.hpp"
 #include "pattern.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <chrono>

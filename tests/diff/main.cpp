@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // blk-difftest: random operations on a block device, compared with a plain file.
+#include "base/command.hpp"
 #include "difftest.hpp"
 
-#include <CLI/CLI.hpp>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <iostream>
-#include <map>
+#include <optional>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -20,7 +19,6 @@ namespace {
 using namespace liveblk::test;
 
 constexpr int exit_mismatch = 1;
-constexpr int exit_usage = 2;
 
 volatile std::sig_atomic_t interrupted = 0;
 
@@ -33,61 +31,60 @@ struct Arguments {
     std::string trace;
     std::vector<std::string> tolerated;
     std::vector<unsigned> mix;
+    std::optional<liveblk::Argument> seed;
+    std::optional<liveblk::Argument> ops;
+    std::optional<liveblk::Argument> seconds;
 };
 
-void add_workload_options(CLI::App &app, Arguments &a)
+void add_workload_options(liveblk::Command command, Arguments &a)
 {
     auto &w = a.run.workload;
-    app.add_option("--seed", w.seed, "repeats a run (default: random)");
-    app.add_option("--cluster-size", w.cluster_size, "what operations are aligned to now and then")
-        ->transform(CLI::AsSizeValue(false))
-        ->check(CLI::Range(512, 1 << 30));
-    app.add_option("--block-size", w.block_size, "what all operations are aligned to")
-        ->transform(CLI::AsSizeValue(false))
-        ->check(CLI::IsMember({512, 1024, 2048, 4096}));
-    app.add_option("--min-size", w.min_size, "smallest operation")->transform(CLI::AsSizeValue(false));
-    app.add_option("--max-size,--size", w.max_size, "largest operation")->transform(CLI::AsSizeValue(false));
-    app.add_option("--from", w.area.offset, "leave everything before this offset alone")
-        ->transform(CLI::AsSizeValue(false));
-    app.add_option("--length", w.area.length, "and everything after so many bytes from there")
-        ->transform(CLI::AsSizeValue(false));
-    app.add_option("--windows", w.windows, "number of places to work in (0: everywhere)");
-    app.add_option("--window-size", w.window_size, "size of each")->transform(CLI::AsSizeValue(false));
-    app.add_option("--hot-spots", w.hot_spots, "number of places that are hit often");
-    app.add_option("--copies", w.mix.back(), "share of copies, beside those of --mix");
-    app.add_option("--emulate", w.emulate_percent, "of copies, the share in percent by reading and writing")
-        ->check(CLI::Range(0, 100));
-    app.add_option("--mix", a.mix, "shares of read,write,discard,zero,flush")->delimiter(',')->expected(5);
+    a.seed = command.add("--seed", w.seed, "repeats a run (default: random)");
+    command.add("--cluster-size", w.cluster_size, "what operations are aligned to now and then")
+        .size()
+        .within(512, 1 << 30);
+    command.add("--block-size", w.block_size, "what all operations are aligned to")
+        .size()
+        .one_of({"512", "1024", "2048", "4096"});
+    command.add("--min-size", w.min_size, "smallest operation").size();
+    command.add("--max-size,--size", w.max_size, "largest operation").size();
+    command.add("--from", w.area.offset, "leave everything before this offset alone").size();
+    command.add("--length", w.area.length, "and everything after so many bytes from there").size();
+    command.add("--windows", w.windows, "number of places to work in (0: everywhere)");
+    command.add("--window-size", w.window_size, "size of each").size();
+    command.add("--hot-spots", w.hot_spots, "number of places that are hit often");
+    command.add("--copies", w.mix.back(), "share of copies, beside those of --mix");
+    command.add("--emulate", w.emulate_percent, "of copies, the share in percent by reading and writing")
+        .within(0, 100);
+    command.add("--mix", a.mix, "shares of read,write,discard,zero,flush").separated_by(',').count(5);
 }
 
-void add_run_options(CLI::App &app, Arguments &a)
+void add_run_options(liveblk::Command command, Arguments &a)
 {
-    const std::map<std::string, Engine> engines{
-        {"mixed", Engine::mixed}, {"sync", Engine::sync}, {"uring", Engine::uring}};
-    app.add_option("--ops", a.run.ops, "operations of all jobs together; 0 only compares");
-    app.add_option("--seconds", a.run.seconds, "stop after this time");
-    app.add_option("--jobs", a.run.jobs, "threads")->check(CLI::Range(1, 64));
-    app.add_option("--depth", a.run.depth, "largest io_uring depth of a job")->check(CLI::Range(1, 256));
-    app.add_option("--engine", a.run.engine, "mixed, sync or uring")->transform(CLI::CheckedTransformer(engines));
-    app.add_option("--phase-ops", a.run.phase_ops, "operations of a job between changes of the way of access")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--buffered", a.run.buffered_percent, "share of phases through the page cache")
-        ->check(CLI::Range(0, 100));
-    app.add_option("--discard", a.discard, "zeros: discarded clusters must read as zeros; loose: old or zeros")
-        ->check(CLI::IsMember({"zeros", "loose"}));
-    app.add_option("--tolerate", a.tolerated, "errors that operations may end with")
-        ->check(CLI::IsMember({"EIO", "ENOSPC"}))
-        ->delimiter(',');
-    app.add_flag("--strict", a.run.strict, "an operation that is not supported is a failure");
-    app.add_option("--initial", a.initial, "what a new model starts from")->check(CLI::IsMember({"zeros", "read"}));
-    app.add_option("--trace", a.trace, "write all operations to this file");
+    a.ops = command.add("--ops", a.run.ops, "operations of all jobs together; 0 only compares");
+    a.seconds = command.add("--seconds", a.run.seconds, "stop after this time");
+    command.add("--jobs", a.run.jobs, "threads").within(1, 64);
+    command.add("--depth", a.run.depth, "largest io_uring depth of a job").within(1, 256);
+    command.choice("--engine", a.run.engine,
+                   {{"mixed", Engine::mixed}, {"sync", Engine::sync}, {"uring", Engine::uring}},
+                   "mixed, sync or uring");
+    command.add("--phase-ops", a.run.phase_ops, "operations of a job between changes of the way of access").positive();
+    command.add("--buffered", a.run.buffered_percent, "share of phases through the page cache").within(0, 100);
+    command.add("--discard", a.discard, "zeros: discarded clusters must read as zeros; loose: old or zeros")
+        .one_of({"zeros", "loose"});
+    command.add("--tolerate", a.tolerated, "errors that operations may end with")
+        .one_of({"EIO", "ENOSPC"})
+        .separated_by(',');
+    command.flag("--strict", a.run.strict, "an operation that is not supported is a failure");
+    command.add("--initial", a.initial, "what a new model starts from").one_of({"zeros", "read"});
+    command.add("--trace", a.trace, "write all operations to this file");
 }
 
-void finish_options(Arguments &a, const CLI::App &app)
+void finish_options(Arguments &a)
 {
-    if (!app.count("--seed"))
+    if (!a.seed->given())
         a.run.workload.seed = std::random_device{}();
-    if (app.count("--seconds") && !app.count("--ops"))
+    if (a.seconds->given() && !a.ops->given())
         a.run.ops = UINT64_MAX;
     a.run.discard_zeros = a.discard == "zeros";
     for (const std::string &name : a.tolerated)
@@ -100,7 +97,7 @@ void finish_options(Arguments &a, const CLI::App &app)
 void set_area(WorkloadOptions &w)
 {
     if (w.area.offset % 512 || w.area.length % 512 || w.area.offset >= w.device_size)
-        throw std::invalid_argument("--from and --length must be multiples of 512 within the device");
+        throw liveblk::UsageError("--from and --length must be multiples of 512 within the device");
     const std::uint64_t rest = w.device_size - w.area.offset;
     w.area.length = w.area.length ? std::min(w.area.length, rest) : rest;
 }
@@ -109,16 +106,16 @@ void validate(const WorkloadOptions &w)
 {
     const auto whole = [](std::uint64_t size) { return size && size % 512 == 0; };
     if (!whole(w.min_size) || !whole(w.max_size) || !whole(w.window_size) || !whole(w.cluster_size))
-        throw std::invalid_argument("sizes must be multiples of 512");
+        throw liveblk::UsageError("sizes must be multiples of 512");
     if (w.min_size > w.max_size)
-        throw std::invalid_argument("--min-size is larger than --max-size");
+        throw liveblk::UsageError("--min-size is larger than --max-size");
     if (w.device_size < 512 || w.device_size % 512)
-        throw std::invalid_argument(fmt::format("a device of {} bytes cannot be tested", w.device_size));
+        throw liveblk::UsageError(fmt::format("a device of {} bytes cannot be tested", w.device_size));
     unsigned sum = 0;
     for (const unsigned share : w.mix)
         sum += share;
     if (!sum)
-        throw std::invalid_argument("--mix has no operation in it");
+        throw liveblk::UsageError("--mix has no operation in it");
 }
 
 void catch_signals()
@@ -152,24 +149,17 @@ int run(Arguments &a)
 
 int main(int argc, char **argv)
 {
-    CLI::App app{"Random operations on a block device, each compared with a plain file.", "blk-difftest"};
+    liveblk::Program program("blk-difftest", "Random operations on a block device, each compared with a plain file.");
+    liveblk::Command command = program.root();
     Arguments arguments;
-    app.add_option("DEVICE", arguments.device, "block device, or regular file")->required();
-    app.add_option("--model", arguments.model, "raw file with the right content; made when missing")->required();
-    add_workload_options(app, arguments);
-    add_run_options(app, arguments);
-    try {
-        app.parse(argc, argv);
-        finish_options(arguments, app);
+    command.add("DEVICE", arguments.device, "block device, or regular file").required();
+    command.add("--model", arguments.model, "raw file with the right content; made when missing").required();
+    add_workload_options(command, arguments);
+    add_run_options(command, arguments);
+    command.action([&] {
+        finish_options(arguments);
         catch_signals();
         return run(arguments);
-    } catch (const CLI::ParseError &error) {
-        return app.exit(error) ? exit_usage : 0;
-    } catch (const std::invalid_argument &error) {
-        std::cerr << "blk-difftest: " << error.what() << std::endl;
-        return exit_usage;
-    } catch (const std::exception &error) {
-        std::cerr << "blk-difftest: " << error.what() << std::endl;
-        return exit_mismatch;
-    }
+    });
+    return program.run(argc, argv);
 }

@@ -4,13 +4,13 @@
 //
 //   fuzz-qcow2-maint --write-seeds DIRECTORY
 //   fuzz-qcow2-maint [options of libFuzzer] DIRECTORY
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
 #include "commands.hpp"
-#include "error.hpp"
 #include "mutate.hpp"
 #include "seeds.hpp"
-#include "unique_fd.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -53,14 +53,11 @@ private:
 
 void run(std::vector<std::string> words)
 {
-    CLI::App app{"fuzz"};
-    app.require_subcommand(1);
-    maint::Action action;
-    maint::add_info(app, action);
-    maint::add_check(app, action);
-    maint::add_snapshot(app, action);
-    std::reverse(words.begin(), words.end()); // as CLI11 takes them
-    app.parse(words);
+    Program program("fuzz", "");
+    maint::add_info(program.root());
+    maint::add_check(program.root());
+    maint::add_snapshot(program.root());
+    const Command::Action action = program.parse(std::move(words));
     try {
         action();
     } catch (const Error &) {
@@ -111,6 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     run({"info", image.path()});
     run({"info", "--json", image.path()});
     run({"info", "--force-share", image.path()});
+    run({"info", "--backing-chain", "--force-share", image.path()});
     run({"check", image.path()});
     run({"check", "--json", image.path()});
     run({"snapshot", "list", image.path()});

@@ -3,7 +3,7 @@
 
 #include "cases.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace liveblk::fuzz {
 namespace {

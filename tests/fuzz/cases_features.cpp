@@ -99,7 +99,7 @@ void add_compression_type(Catalogue &catalogue)
         });
     };
     typed("zlib-explicit", Expect::ok, 0, 0);
-    typed("zstd", Expect::refuse, incompat_compression, 1);
+    typed("zstd", Expect::ok, incompat_compression, 1);
     typed("zstd-without-bit", Expect::refuse, 0, 1);
     typed("bit-with-zlib", Expect::refuse, incompat_compression, 0);
     typed("unknown", Expect::refuse, incompat_compression, 2);

@@ -2,6 +2,8 @@
 // Files that are too short, and header fields out of range.
 #include "cases.hpp"
 
+#include <fmt/core.h>
+
 namespace hostile {
 
 using namespace format;
@@ -61,7 +63,7 @@ void add_truncated_tables(Catalogue &catalogue, const Geometry &geometry)
         {"half-l1-entry", [](const Image &i) -> std::uint64_t { return i.l1() + 4; }},
     };
     for (const Place &end : ends)
-        catalogue.add(version_name(geometry) + "-file-ends-after-" + end.name, Expect::refuse,
+        catalogue.add(fmt::format("{}-file-ends-after-{}", version_name(geometry), end.name), Expect::refuse,
                       "beyond|end|short|L1|refcount", geometry,
                       [offset = end.offset](Image &image) { image.truncate(offset(image)); });
 }

@@ -210,6 +210,20 @@ void add_l2_compressed(Catalogue &catalogue)
 {
     add_bad_l2(catalogue, "l2-compressed-garbage", v3,
                [](const Image &i) -> std::uint64_t { return i.free_cluster() | compressed; });
+    // With a reference it may be written over as a whole.
+    catalogue.add("l2-compressed-damaged", Expect::io, "", v3, [](Image &i) {
+        set_l2(i, i.free_cluster() | compressed, Want::any);
+        i.set_refcount(i.free_cluster(), 1);
+    });
+    catalogue
+        .add(
+            "l2-compressed-on-data", Expect::io, "", v3,
+            [](Image &i) { set_l2(i, (i.data(Image::other_data_cluster) + 100) | 7ULL << 58 | compressed, Want::any); })
+        .aliases = true;
+    add_bad_l2(catalogue, "l2-compressed-on-l2", v3,
+               [](const Image &i) -> std::uint64_t { return (i.l2(0) + 100) | compressed; });
+    add_bad_l2(catalogue, "l2-compressed-reaches-refblock", v3,
+               [](const Image &i) -> std::uint64_t { return (i.refblock() - 100) | 1ULL << 58 | compressed; });
     add_bad_l2(catalogue, "l2-compressed-and-copied", v3,
                [](const Image &i) -> std::uint64_t { return i.free_cluster() | compressed | copied; });
     add_bad_l2(catalogue, "l2-compressed-header", v3, [](const Image &) -> std::uint64_t { return compressed; });

@@ -3,9 +3,12 @@
 // change bytes and expectations together.
 #pragma once
 
-#include "format.hpp"
+#include "oracle/format.hpp"
+#include "support.hpp"
 
 namespace hostile {
+
+namespace format = liveblk::oracle::format;
 
 struct Geometry {
     unsigned version = 3;

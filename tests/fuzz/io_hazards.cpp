@@ -2,9 +2,9 @@
 // io-hazards: workloads that the usual tools do not have.
 //   sectors FILE   threads write neighbouring sectors of the same blocks, and check their own
 //   memory MIB     fills memory and checks it, again and again, so that it is swapped
+#include "base/command.hpp"
 #include "exercise.hpp"
 
-#include <CLI/CLI.hpp>
 #include <atomic>
 #include <cstring>
 #include <fcntl.h>
@@ -126,35 +126,28 @@ int fill_memory(const MemoryOptions &options)
     return 0;
 }
 
-int main_or_throw(int argc, char **argv)
-{
-    CLI::App app("Workloads that bring out hazards of I/O below a block device");
-    app.require_subcommand(1);
-    SectorOptions sectors;
-    MemoryOptions memory;
-    CLI::App *do_sectors = app.add_subcommand("sectors", "write neighbouring sectors at once");
-    do_sectors->add_option("file", sectors.file)->required();
-    do_sectors->add_option("--bytes", sectors.bytes, "from the start of the file");
-    do_sectors->add_option("--threads", sectors.threads);
-    do_sectors->add_option("--rounds", sectors.rounds);
-    do_sectors->add_option("--seed", sectors.seed);
-    CLI::App *do_memory = app.add_subcommand("memory", "fill memory and check it");
-    do_memory->add_option("mib", memory.mib)->required();
-    do_memory->add_option("--passes", memory.passes);
-    CLI11_PARSE(app, argc, argv);
-    return *do_sectors ? SectorHammer(sectors).run() : fill_memory(memory);
-}
-
 } // namespace
 
 } // namespace hostile
 
 int main(int argc, char **argv)
 {
-    try {
-        return hostile::main_or_throw(argc, argv);
-    } catch (const std::exception &e) {
-        std::cerr << "io-hazards: " << e.what() << '\n';
-        return 1;
-    }
+    using namespace hostile;
+    liveblk::Program program("io-hazards", "Workloads that bring out hazards of I/O below a block device");
+    liveblk::Command root = program.root();
+    root.needs_command();
+    SectorOptions sectors;
+    MemoryOptions memory;
+    liveblk::Command do_sectors = root.command("sectors", "write neighbouring sectors at once");
+    do_sectors.add("file", sectors.file).required();
+    do_sectors.add("--bytes", sectors.bytes, "from the start of the file");
+    do_sectors.add("--threads", sectors.threads);
+    do_sectors.add("--rounds", sectors.rounds);
+    do_sectors.add("--seed", sectors.seed);
+    do_sectors.action([&] { return SectorHammer(sectors).run(); });
+    liveblk::Command do_memory = root.command("memory", "fill memory and check it");
+    do_memory.add("mib", memory.mib).required();
+    do_memory.add("--passes", memory.passes);
+    do_memory.action([&] { return fill_memory(memory); });
+    return program.run(argc, argv);
 }

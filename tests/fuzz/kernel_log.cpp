@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "kernel_log.hpp"
 
+#include "expression.hpp"
+
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
-#include <regex>
 #include <unistd.h>
 
 namespace hostile {
@@ -44,12 +45,12 @@ std::vector<std::string> KernelLog::take()
 
 bool is_complaint(const std::string &line)
 {
-    static const std::regex bad("BUG: |BUG at|WARNING: |Oops|KASAN|UBSAN|general protection|"
+    static const Expression bad("BUG: |BUG at|WARNING: |Oops|KASAN|UBSAN|general protection|"
                                 "possible (circular|recursive)|inconsistent lock|suspicious RCU|"
                                 "blocked for more than|soft lockup|rcu.*stall|Kernel panic|"
                                 "unable to handle|refcount_t: |\\(lost records\\)");
     // Text from an image is quoted in log lines of the target; those are no complaints.
-    return line.find("qcow2") == std::string::npos && std::regex_search(line, bad);
+    return line.find("qcow2") == std::string::npos && bad.found_in(line);
 }
 
 } // namespace hostile

@@ -3,8 +3,9 @@
 
 #include "device.hpp"
 #include "exercise.hpp"
+#include "expression.hpp"
 #include "kernel_log.hpp"
-#include "reader.hpp"
+#include "oracle/survey.hpp"
 #include "watchdog.hpp"
 
 #include <algorithm>
@@ -17,11 +18,15 @@
 #include <fmt/ranges.h>
 #include <fstream>
 #include <optional>
-#include <regex>
 #include <sys/stat.h>
 #include <unistd.h>
 
 namespace hostile {
+
+using liveblk::oracle::maps_to_nothing;
+using liveblk::oracle::maps_to_zero;
+using liveblk::oracle::Survey;
+using liveblk::oracle::survey;
 
 namespace {
 
@@ -135,7 +140,7 @@ void CaseRun::check_refused(const PlacedImage &placed)
     // A table without a usable image has no image to name.
     if (!case_.no_image && all.find(placed.path()) == std::string::npos)
         problem("no line of log names the image");
-    if (!std::regex_search(all, std::regex(case_.reason, std::regex::extended | std::regex::icase)))
+    if (!Expression(case_.reason, REG_ICASE).found_in(all))
         problem("no line of log has the reason /" + case_.reason + "/");
     for (char c : all)
         if (static_cast<unsigned char>(c) < ' ' && c != '\n')
@@ -296,7 +301,7 @@ std::string quote_lines(const std::vector<std::string> &lines)
 int run_all(const RunOptions &options)
 {
     Catalogue catalogue = make_catalogue(options.place.on_block_device());
-    std::regex only(options.only, std::regex::extended);
+    const Expression only(options.only);
     std::ofstream report;
     if (!options.log.empty())
         report.open(options.log);
@@ -306,7 +311,7 @@ int run_all(const RunOptions &options)
     std::size_t count = 0;
     std::size_t wrong = 0;
     for (const Case &c : catalogue.cases()) {
-        if (!std::regex_search(c.name, only) || matching++ % options.every != options.first)
+        if (!only.found_in(c.name) || matching++ % options.every != options.first)
             continue;
         auto begin = std::chrono::steady_clock::now();
         CaseRun run(c, options.place, log);

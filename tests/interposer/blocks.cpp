@@ -11,8 +11,8 @@
 // nothing else. What was under way at these moments may be in it or not.
 //
 // interposer-blocks longest LOG FROM TO: the longest write that was under way at some moment between, in milliseconds.
-#include "error.hpp"
-#include "unique_fd.hpp"
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
 
 #include <nlohmann/json.hpp>
 

@@ -5,7 +5,7 @@
 //   interposer-call detach ID MILLISECONDS
 //   interposer-call destroy ID
 // With --no-freeze before it, attach and detach leave file systems alone. A failure names step and reason by number.
-#include "error.hpp"
+#include "base/error.hpp"
 #include "open_or_fail.hpp"
 
 #include <blk-interposer.h>

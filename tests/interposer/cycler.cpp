@@ -2,8 +2,8 @@
 // interposer-cycler ORIGINAL MOUNTPOINT COUNT SEED META COW0 COW1 COW2: attaches and detaches each kind of target COUNT
 // times at random moments, as blk-interpose does, but without a process for each step, which takes most of the time
 // where CPUs are emulated. Prints a line of JSON for each transition. META and COW* are devices that are overwritten.
-#include "dm_device.hpp"
-#include "error.hpp"
+#include "base/error.hpp"
+#include "dm/device.hpp"
 #include "interposition.hpp"
 #include "open_or_fail.hpp"
 #include "original.hpp"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // blk-interposer-fuzz COUNT: malformed calls of the control device, from LIVEBLK_SEED. Everything must be answered with
 // an error or be right; pairs that came to be are taken away. What the kernel says of it is for the test to look at.
-#include "error.hpp"
-#include "unique_fd.hpp"
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
 
 #include <blk-interposer.h>
 

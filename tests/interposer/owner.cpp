@@ -4,8 +4,8 @@
 // one. interposer-owner --adopt DEVICE NAME: waits until the module has failed to detach the suspended dm device NAME
 // for an owner that is gone; resumes it, and before the next attempt detaches it and attaches it, to be kept.
 // interposer-owner --end DEVICE NAME: the same, but detaches it and removes it and the pair.
-#include "dm_device.hpp"
-#include "error.hpp"
+#include "base/error.hpp"
+#include "dm/device.hpp"
 #include "open_or_fail.hpp"
 
 #include <blk-interposer.h>

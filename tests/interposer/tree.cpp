@@ -6,8 +6,8 @@
 //
 // interposer-tree check DIRECTORY FROM TO: whether the directory is what it was after one of these steps, or in the
 // middle of the next one, to the last byte. A step more or less, or a file of another moment, fails.
-#include "error.hpp"
-#include "unique_fd.hpp"
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>

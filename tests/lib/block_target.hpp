@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #pragma once
 
+#include "base/unique_fd.hpp"
 #include "copier.hpp"
-#include "lib/unique_fd.hpp"
 #include "range.hpp"
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // dm-raw-load NAME SECTORS TARGET PARAMETERS: load a table into a device as it is.
 // libdevmapper doubles each backslash in a table, so dmsetup cannot escape a blank.
+#include "base/unique_fd.hpp"
 #include "error.hpp"
-#include "lib/unique_fd.hpp"
 
 #include <fcntl.h>
 #include <linux/dm-ioctl.h>

@@ -3,7 +3,7 @@
 
 #include "random.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <array>
 #include <cstring>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // costly-images DIRECTORY: small files that claim as much work as the format has words for. A reader has to be done
 // with each in seconds and in little memory.
-#include "error.hpp"
-#include "format.hpp"
-#include "unique_fd.hpp"
+#include "base/error.hpp"
+#include "base/unique_fd.hpp"
+#include "raw_format.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -6,14 +6,14 @@ set -eu -o pipefail
 # shellcheck source=tests/runner/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-kernel=debug-6.12
-ko=$(build_complain $kernel) || fail "the module that complains could not be built"
+kernel=debug-$newest
+ko=$(build_complain "$kernel") || fail "the module that complains could not be built"
 
 echo "a write behind the end of an allocation"
-expect 125 --kernel $kernel --timeout 900 -- insmod "$ko" what=overrun
+expect 125 --kernel "$kernel" --timeout 900 -- insmod "$ko" what=overrun
 said "KASAN: slab-out-of-bounds in complain_init"
 
 echo "memory that nothing refers to any more"
-expect 125 --kernel $kernel --timeout 900 -- bash -c "insmod $ko what=leak; rmmod complain"
+expect 125 --kernel "$kernel" --timeout 900 -- bash -c "insmod $ko what=leak; rmmod complain"
 said "vm: kmemleak report"
 said "size 512"

@@ -25,7 +25,7 @@ in_tree() { git -C "$tree" -c user.name=test -c user.email=test@localhost "$@"; 
 # The module's second line becomes TEXT.
 fault() { # NAME TEST TEXT [LINE]...
 	local file=$tree/tests/faults/$1.patch
-	printf '# fault: the second line is %s\n# test: %s\n# kernel: 6.12\n' "$3" "$2" >"$file"
+	printf '# fault: the second line is %s\n# test: %s\n# kernel: %s\n' "$3" "$2" "$newest" >"$file"
 	[ $# -lt 4 ] || printf '%s\n' "${@:4}" >>"$file"
 	sed -i "s/second/$3/" "$tree/kernel/module.c"
 	git -C "$tree" diff -U1 -- kernel >>"$file"

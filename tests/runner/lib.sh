@@ -19,7 +19,7 @@ fail() {
 expect() {
 	local wanted=$1 status=0
 	shift
-	scripts/vm run "$@" >"$work/out" 2>"$work/err" || status=$?
+	scripts/vm run --smp 1 "$@" >"$work/out" 2>"$work/err" || status=$?
 	[ "$status" -eq "$wanted" ] || fail "vm run $* returned $status, not $wanted"
 }
 

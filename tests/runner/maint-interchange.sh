@@ -14,15 +14,16 @@ seed=${LIVEBLK_SEED:-$RANDOM}
 image=$work/image.qcow2
 model=$work/model # a raw file for the disk; one more for each snapshot
 snapshots=()
+backing=()
 what=''
 declare -A tally=()
 # What an edit may be refused for: there is no room for it in this image, or it is not there and says so.
-may_refuse='bits is full|is not recorded|persistent bitmaps|backing file has|holds data after that|more than an image can have'
+may_refuse='bits is full|is not recorded|persistent bitmaps|backing file has|holds data after that|more than an image can have|is cut by the size of [0-9]+ bytes and compressed'
 
 size_of_model() { size=$(stat -c %s "$model"); }
 
 random_image() {
-	local options shift half backing=()
+	local options shift half
 	random_pick shift 9 9 10 12 12 14 16 16 16 18 21
 	cluster=$((1 << shift)) v2='' bits=16
 	options=cluster_size=$cluster
@@ -40,6 +41,7 @@ random_image() {
 	[ "$shift" -lt 21 ] || size=$((size * 4))
 	rm -f "$model"*
 	truncate -s "$size" "$model"
+	backing=()
 	if random_percent 25; then
 		half=$((size / 2 / 512 * 512))
 		must qemu-io -f raw -c "write -P 77 0 $half" "$model"
@@ -162,6 +164,8 @@ resize() {
 	qemu)
 		new=$(((new + cluster - 1) / cluster * cluster))
 		if [ -n "$v2" ] && [ ${#snapshots[@]} -gt 0 ]; then return 0; fi
+		# What is below would come into sight there, and version 2 has no zero clusters to hide it.
+		if [ -n "$v2" ] && [ ${#backing[@]} -gt 0 ] && [ "$new" -gt "$size" ]; then return 0; fi
 		qemu_edit resize -q --shrink "$image" "$new" ;;
 	esac
 	truncate -s "$new" "$model"

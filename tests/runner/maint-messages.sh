@@ -33,6 +33,17 @@ done
 ends_with 1 "give --shrink" "$maint" resize "$image" 1M
 for size in 0.25G 0x10000000 262144K; do must "$maint" resize "$image" "$size"; done
 
+echo "all tools have one frame: unknown subcommands are named, and there is a version"
+for tool in qcow2-maint blk-interpose blk-copy; do
+	must "$repo/build/bin/$tool" --version
+	grep -qx "$tool from liveblk [0-9.]*" "$work/out" || fail "no version of $tool"
+done
+ends_with 2 "qcow2-maint: unknown subcommand 'none'" "$maint" none
+ends_with 2 "qcow2-maint: unknown subcommand 'none'" "$maint" snapshot none
+ends_with 2 "blk-interpose: unknown subcommand 'none'" "$repo/build/bin/blk-interpose" none
+ends_with 2 "blk-copy: unknown subcommand 'none'" "$repo/build/bin/blk-copy" loop none
+ends_with 1 "IMAGE is required" "$maint" check
+
 echo "snapshots whose names are the ids of others"
 must qemu-img create -q -f qcow2 "$work/named" 1M
 for name in 3 2 1; do

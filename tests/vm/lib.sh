@@ -30,6 +30,17 @@ lb_part_skipped() { # REASON
 	echo "part skipped: $*" >&2
 }
 
+# Which of the tested kernels this one is: 0, 1... So that what is too much for one is shared out among them.
+lb_kernel_number() {
+	local v n=0 kernels
+	read -r -a kernels < <(sed -n 's/^#define LIVEBLK_TESTED_KERNELS "\(.*\)"$/\1/p' kernel/compat/tested.h)
+	for v in "${kernels[@]}"; do
+		case $(uname -r) in "$v" | "$v"[.-]*) break ;; esac
+		n=$((n + 1))
+	done
+	echo "$n"
+}
+
 lb_next() { # KIND: 0, 1, 2...
 	local n=0
 	[ ! -e "$lb_state/$1" ] || n=$(<"$lb_state/$1")
@@ -37,25 +48,30 @@ lb_next() { # KIND: 0, 1, 2...
 	echo "$n"
 }
 
-# Those that are loaded already are left.
+# With those of ours that they need. Those that are loaded already are left.
 lb_insmod() { # MODULE...
-	local name ko
+	local name ko needed
 	for name; do
 		[ ! -e "/sys/module/${name//-/_}" ] || continue
 		ko=$LIVEBLK_BUILD/modules/$(uname -r)/$name.ko
 		[ -e "$ko" ] || lb_fail "$ko is not built"
+		for needed in $(modinfo -F depends "$ko" | tr , ' '); do
+			[ ! -e "${ko%/"$name.ko"}/$needed.ko" ] || lb_insmod "$needed"
+		done
 		insmod "$ko" || lb_fail "$ko cannot be loaded"
 	done
 }
 
-# Nothing attached, so that nothing may hold it. blk-copy goes with the last that uses it.
+# Nothing attached, so that nothing may hold it. blk-copy and file-io go with the last that uses them.
 lb_rmmod() { # MODULE...
 	local name
 	for name; do rmmod "$name" || lb_fail "$name cannot be unloaded"; done
 	for name in dm_qcow2 blk_interposer loop_copy null_copy; do
 		[ ! -e "/sys/module/$name" ] || return 0
 	done
-	rmmod blk-copy || lb_fail "blk-copy cannot be unloaded"
+	for name in file-io blk-copy; do
+		[ ! -e "/sys/module/${name//-/_}" ] || rmmod "$name" || lb_fail "$name cannot be unloaded"
+	done
 }
 
 lb_load() {
@@ -84,9 +100,13 @@ lb_image() {
 	qemu-img create -q -f qcow2 "${options[@]}" "$file" "$size" || lb_fail "cannot create $file"
 }
 
-lb_sectors() {
+# Says of an image with a data file that this is raw. Right where nothing is mapped and the file is all zeros.
+lb_raw_bit() { printf '\002' | dd of="$1" bs=1 seek=95 conv=notrunc status=none; } # IMAGE
+
+# As its header says: qemu-img takes ten times as long to start as od, and this is asked at each attach.
+lb_sectors() { # IMAGE
 	local bytes
-	bytes=$(qemu-img info -U --output=json -f qcow2 "$1" | jq -e '."virtual-size"') || lb_fail "qemu-img info $1"
+	bytes=$(od -An -tu8 --endian=big -j 24 -N 8 "$1") || lb_fail "cannot read $1"
 	echo $((bytes / 512))
 }
 
@@ -101,7 +121,6 @@ lb_attach() { # NAME IMAGE [ARGUMENT...]
 	shift
 	table=$(lb_table "$@") || exit 1
 	dmsetup create "$name" --table "$table" || lb_fail "cannot attach $1 as $name"
-	dmsetup mknodes "$name"
 }
 
 lb_detach() { dmsetup remove "$1" || lb_fail "cannot detach $1"; }
@@ -120,8 +139,24 @@ lb_ramdisk() { # SIZE_MIB
 	name=lb-ram$n
 	[ -b "/dev/ram$n" ] || lb_fail "there are no more than $n RAM disks"
 	dmsetup create "$name" --table "0 $(($1 * 2048)) linear /dev/ram$n 0" >&2 || lb_fail "no slice of /dev/ram$n"
-	dmsetup mknodes "$name"
 	echo "/dev/mapper/$name"
+}
+
+# The disk in memory of scsi_debug, which takes nothing smaller than 4 KiB; rmmod scsi_debug removes it.
+lb_4kn_disk() { # SIZE_MIB
+	local block disk _
+	modprobe sd_mod || lb_fail "sd_mod cannot be loaded"
+	modprobe scsi_debug sector_size=4096 physblk_exp=0 dev_size_mb="$1" delay=0 lbpu=1 ||
+		lb_fail "scsi_debug cannot be loaded"
+	for _ in {1..100}; do
+		block=$(echo /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*:*/block/*)
+		[ ! -d "$block" ] || break
+		sleep 0.1
+	done
+	disk=/dev/${block##*/}
+	[ -b "$disk" ] || lb_fail "scsi_debug gave no disk"
+	[ "$(blockdev --getss "$disk")" = 4096 ] || lb_fail "$disk has not 4 KiB sectors"
+	echo "$disk"
 }
 
 # An overlayfs within a mounted file system, which keeps what is written there.

@@ -6,6 +6,8 @@
 
 static char *what = "warn";
 module_param(what, charp, 0);
+static char *holds = "";
+module_param(holds, charp, 0);
 
 static int __init complain_init(void)
 {
@@ -23,6 +25,9 @@ static int __init complain_init(void)
 		if (buffer)
 			((volatile char *)buffer)[64] = 1;
 		kfree(buffer);
+	} else if (!strcmp(what, "hold")) {
+		/* Never put: the module that exports it is in use for good. */
+		return __symbol_get(holds) ? 0 : -ENOENT;
 	} else {
 		return -EINVAL;
 	}

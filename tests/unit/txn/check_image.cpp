@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// What is wrong with an image, by the specification.
+#include "image.hpp"
+
+#include <fmt/format.h>
+
+namespace liveblk::unit::txn {
+
+namespace {
+
+constexpr std::uint64_t copied = std::uint64_t{1} << 63;
+constexpr std::uint64_t offset_mask = 0x00fffffffffffe00U;
+constexpr std::uint64_t l1_reserved = 0x7f000000000001ffU;
+constexpr std::uint64_t l2_reserved = 0x7f000000000001feU; // compressed clusters, too: there are none
+constexpr std::uint64_t by_active = 1;
+constexpr std::uint64_t by_snapshot = 2;
+
+constexpr std::uint64_t magic_at = 0;
+constexpr std::uint64_t incompatible_at = 72;
+constexpr std::uint64_t dirty_bit = 1;
+
+} // namespace
+
+void Checker::bad(std::string what)
+{
+    if (bad_.empty())
+        bad_ = std::move(what);
+}
+
+// Notes a reference; false if it leads nowhere.
+bool Checker::see(std::uint64_t offset, std::uint64_t count, Role role, unsigned by)
+{
+    if (offset % shape_.cluster() || (!offset && role != Role::header) ||
+        offset + (count - 1) * shape_.cluster() >= content_->size) {
+        bad(fmt::format("a reference to {:#x} leads nowhere (as {})", offset, static_cast<int>(role)));
+        return false;
+    }
+    for (std::uint64_t c = offset / shape_.cluster(); count--; c++) {
+        Seen &s = seen_[c];
+        if (s.check != check_) {
+            s = {check_, role, 0, 0};
+            found_.push_back(c);
+        }
+        if (s.role != role || (s.by & by))
+            bad(fmt::format("the cluster at {:#x} is in use twice (as {} and {})", c * shape_.cluster(),
+                            static_cast<int>(s.role), static_cast<int>(role)));
+        s.by |= by;
+        s.refs++;
+    }
+    return true;
+}
+
+void Checker::look_at_header()
+{
+    const auto field = [this](std::uint64_t pos, unsigned bytes, std::uint64_t want, const char *what) {
+        if (content_->number(pos, bytes) != want)
+            bad(fmt::format("the header says {} for {}, not {}", content_->number(pos, bytes), what, want));
+    };
+    field(magic_at, 4, 0x514649fb, "the magic number");
+    field(4, 4, shape_.version, "the version");
+    field(20, 4, shape_.cluster_bits, "the cluster size");
+    field(24, 8, shape_.guest_bytes, "the size");
+    field(36, 4, shape_.l1_entries(), "the length of the L1 table");
+    field(60, 4, shape_.snapshot, "the number of snapshots");
+    see(0, 1, Role::header, by_active);
+    if (shape_.version < 3)
+        return;
+    if (content_->be64(incompatible_at) & ~dirty_bit)
+        bad(fmt::format("the header has incompatible features {:#x}", content_->be64(incompatible_at)));
+    field(96, 4, shape_.refcount_order, "the refcounts' width");
+}
+
+void Checker::look_at_reftable()
+{
+    const std::uint64_t clusters = content_->number(56, 4);
+    reftable_ = content_->be64(48);
+    reftable_entries_ = 0;
+    if (!clusters || clusters > 64 || !see(reftable_, clusters, Role::reftable, by_active)) {
+        bad(fmt::format("the refcount table has {} clusters", clusters));
+        return;
+    }
+    reftable_entries_ = clusters * shape_.l2_entries();
+    for (std::uint64_t i = 0; i < reftable_entries_; i++)
+        if (const std::uint64_t entry = content_->be64(reftable_ + i * 8))
+            see(entry, 1, Role::refblock, by_active);
+}
+
+void Checker::look_at_l2(std::uint64_t l1_index, std::uint64_t offset, unsigned by, std::vector<Mapped> &map)
+{
+    const std::uint64_t end = shape_.l2_entries() * 8;
+    for (std::uint64_t at = 0; at < end; at += 8) {
+        if (at % sector_bytes == 0 && content_->is_zero((offset + at) / sector_bytes)) {
+            at += sector_bytes - 8;
+            continue;
+        }
+        const std::uint64_t entry = content_->be64(offset + at);
+        if (!entry)
+            continue;
+        const std::uint64_t host = entry & offset_mask;
+        const bool zeros = shape_.version >= 3 && (entry & 1);
+        if ((entry & l2_reserved) || ((entry & 1) && !zeros) || (!host && !zeros)) {
+            bad(fmt::format("an L2 entry is {:#x}", entry));
+            continue;
+        }
+        if (host && !see(host, 1, Role::data, by))
+            continue;
+        if (host && by == by_active)
+            entries_.push_back(entry);
+        map.push_back({l1_index * shape_.l2_entries() + at / 8, zeros ? 0 : host});
+    }
+}
+
+void Checker::look_at_l1(std::uint64_t offset, std::uint64_t entries, unsigned by, std::vector<Mapped> &map)
+{
+    map.clear();
+    if (!see(offset, (entries * 8 - 1) / shape_.cluster() + 1, Role::l1, by))
+        return;
+    for (std::uint64_t i = 0; i < entries; i++) {
+        const std::uint64_t entry = content_->be64(offset + i * 8);
+        if (!entry)
+            continue;
+        if (entry & l1_reserved)
+            bad(fmt::format("an L1 entry is {:#x}", entry));
+        else if (see(entry & offset_mask, 1, Role::l2, by)) {
+            if (by == by_active)
+                entries_.push_back(entry);
+            look_at_l2(i, entry & offset_mask, by, map);
+        }
+    }
+}
+
+void Checker::look_at_snapshots()
+{
+    const std::uint64_t table = content_->be64(64);
+    if (see(table, 1, Role::snapshots, by_active))
+        look_at_l1(content_->be64(table), content_->number(table + 8, 4), by_snapshot, snapshot_);
+}
+
+std::uint64_t Checker::refcount(std::uint64_t cluster) const
+{
+    const std::uint64_t per_block = shape_.cluster() * 8 >> shape_.refcount_order;
+    if (cluster / per_block >= reftable_entries_)
+        return 0;
+    const std::uint64_t block = content_->be64(reftable_ + cluster / per_block * 8);
+    const std::uint64_t bit = cluster % per_block << shape_.refcount_order;
+    if (!block)
+        return 0;
+    if (shape_.refcount_order >= 3)
+        return content_->number(block + bit / 8, 1U << shape_.refcount_order >> 3);
+    return content_->number(block + bit / 8, 1) >> bit % 8 & ((1U << (1U << shape_.refcount_order)) - 1);
+}
+
+void Checker::compare_refcounts()
+{
+    for (const std::uint64_t c : found_)
+        if (refcount(c) < seen_[c].refs)
+            bad(fmt::format("the cluster at {:#x} has refcount {}, and {} references (as {})", c * shape_.cluster(),
+                            refcount(c), seen_[c].refs, static_cast<int>(seen_[c].role)));
+    for (const std::uint64_t entry : entries_) {
+        const std::uint64_t refs = refcount((entry & offset_mask) / shape_.cluster());
+        if ((refs == 1) != !!(entry & copied))
+            bad(fmt::format("the entry {:#x} is wrong about the refcount, which is {}", entry, refs));
+    }
+}
+
+void Checker::compare_leaks()
+{
+    for (std::uint64_t c = 0; c * shape_.cluster() < content_->size; c++) {
+        const auto s = seen_.find(c);
+        const std::uint64_t refs = s != seen_.end() && s->second.check == check_ ? s->second.refs : 0;
+        if (refcount(c) != refs)
+            bad(fmt::format("the cluster at {:#x} has refcount {}, and {} references, after a close",
+                            c * shape_.cluster(), refcount(c), refs));
+    }
+}
+
+void Checker::compare_guest(std::uint64_t since)
+{
+    auto mapped = active_.begin();
+    for (const auto &[cluster, sectors] : log_.clusters()) {
+        if (mapped != active_.end() && mapped->guest < cluster)
+            bad(fmt::format("guest cluster {} is mapped, and was never written", mapped->guest));
+        const bool here = mapped != active_.end() && mapped->guest == cluster;
+        const std::uint64_t host = here ? mapped->host : 0;
+        mapped += here;
+        for (std::uint64_t i = 0; i < log_.sectors_in(cluster) && bad_.empty(); i++) {
+            const Sector *found = host ? content_->get(host / sector_bytes + i) : nullptr;
+            bad_ = log_.judge(cluster * log_.sectors_per_cluster() + i, found, since);
+        }
+        if (!bad_.empty())
+            return;
+    }
+    if (mapped != active_.end())
+        bad(fmt::format("guest cluster {} is mapped, and was never written", mapped->guest));
+}
+
+void Checker::compare_snapshot()
+{
+    if (snapshot_.size() != shape_.data.size()) {
+        bad(fmt::format("the snapshot has {} clusters, not {}", snapshot_.size(), shape_.data.size()));
+        return;
+    }
+    const std::uint64_t per_cluster = log_.sectors_per_cluster();
+    for (const Mapped &m : snapshot_)
+        for (std::uint64_t i = 0; i < per_cluster; i++) {
+            const Sector *found = content_->get(m.host / sector_bytes + i);
+            if (!found || *found != GuestLog::content(m.guest * per_cluster + i, 0)) {
+                bad(fmt::format("the snapshot has lost sector {} of guest cluster {}", i, m.guest));
+                return;
+            }
+        }
+}
+
+void Checker::look(const Content &content)
+{
+    content_ = &content;
+    bad_.clear();
+    check_++;
+    found_.clear();
+    entries_.clear();
+    active_.clear();
+    look_at_header();
+    look_at_reftable();
+    look_at_l1(content.be64(40), shape_.l1_entries(), by_active, active_);
+    if (shape_.snapshot)
+        look_at_snapshots();
+}
+
+bool Checker::dirty(const Content &content)
+{
+    return content.number(4, 4) >= 3 && (content.be64(incompatible_at) & dirty_bit);
+}
+
+std::string Checker::after_crash(const Content &content, std::uint64_t since)
+{
+    look(content);
+    if (!shape_.lazy || !dirty(content))
+        compare_refcounts();
+    compare_guest(since);
+    if (shape_.snapshot)
+        compare_snapshot();
+    return bad_;
+}
+
+std::string Checker::closed(const Content &content, std::uint64_t since, bool leaks_allowed)
+{
+    after_crash(content, since);
+    compare_refcounts();
+    if (dirty(content))
+        bad("the dirty bit is set after a close");
+    if (!leaks_allowed)
+        compare_leaks();
+    return bad_;
+}
+
+const Sector *Checker::guest_sector(const Content &content, std::uint64_t sector) const
+{
+    const std::uint64_t cluster = sector / log_.sectors_per_cluster();
+    for (const Mapped &m : active_)
+        if (m.guest == cluster)
+            return m.host ? content.get(m.host / sector_bytes + sector % log_.sectors_per_cluster()) : nullptr;
+    return nullptr;
+}
+
+} // namespace liveblk::unit::txn
