@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # For people; kernel/Kbuild has the objects. `make help` lists the targets.
 #
-#   KVER=  a kernel to build for or test on: a release, 6.1, 6.12, debug-6.1 or
-#          debug-6.12; for the tests also several, separated by blanks
+#   KVER=  a kernel to build for or test on: a release, a version that
+#          kernel/compat/tested.h names, or debug-VERSION; for the tests also
+#          several, separated by blanks
 #   TEST=  one test of tests/vm, or several
 #   FAULT= a fault of tests/faults, or several
 #   DESTDIR=, PREFIX=  for install and uninstall
@@ -14,7 +15,7 @@ JOBS ?= $(shell nproc)
 export KVER TEST FAULT
 
 .DEFAULT_GOAL := all
-.PHONY: all modules tools demo check check-quick check-debug crash crash-quick
+.PHONY: all modules tools demo check check-once check-quick check-debug crash crash-quick
 .PHONY: interposer-full copy-full bench bench-maint fuzz fuzz-maint faults lint format install uninstall dkms-install debug-kernels
 .PHONY: install-deps clean help
 
@@ -24,9 +25,15 @@ modules: ## build the kernel modules: build/modules/<release>/
 	@scripts/build-modules $(KVER)
 
 tools: ## build the programs, tests included: build/bin/
-	@cmake -S userspace -B $(BUILD)/cmake -G Ninja >$(BUILD)/.cmake.log 2>&1 || \
+	@cmake -S userspace -B $(BUILD)/cmake -G Ninja -DLIVEBLK_TESTS=ON >$(BUILD)/.cmake.log 2>&1 || \
 		{ cat $(BUILD)/.cmake.log; exit 1; }
 	@flock $(BUILD)/.tools.lock cmake --build $(BUILD)/cmake --parallel $(JOBS) -- --quiet
+
+# One of them, and not what only the tests need; without rebuilding for what was configured before.
+tool-%: | $(BUILD)
+	@[ -e $(BUILD)/cmake/build.ninja ] || cmake -S userspace -B $(BUILD)/cmake -G Ninja -DLIVEBLK_TESTS=OFF >$(BUILD)/.cmake.log 2>&1 || \
+		{ cat $(BUILD)/.cmake.log; exit 1; }
+	@flock $(BUILD)/.tools.lock cmake --build $(BUILD)/cmake --target $* --parallel $(JOBS) -- --quiet
 
 tools: | $(BUILD)
 $(BUILD):
@@ -35,9 +42,13 @@ $(BUILD):
 demo: ## show dm-qcow2 at work in a VM, from nothing
 	@scripts/demo
 
-check: ## every test on both kernels; TEST=name KVER=6.1 for one
+check: ## every test on both kernels; TEST=name KVER=version for one
 	@scripts/install-deps
 	@scripts/run-tests
+
+check-once: ## every test on one kernel; the commit decides on which
+	@scripts/install-deps
+	@scripts/run-tests --once
 
 check-quick: ## the tests of the debug pass, on the newer kernel
 	@scripts/run-tests --quick
