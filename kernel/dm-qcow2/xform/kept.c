@@ -127,7 +127,6 @@ void qcow2_kept_remove(struct qcow2_unpacked *c)
  */
 void qcow2_kept_loaded(struct qcow2_unpacked *c, int state)
 {
-
 	/* Pairs with smp_load_acquire() in qcow2_unpack_at_once(). */
 	smp_store_release(&c->state, state);
 	complete_all(&c->loaded);
