@@ -153,7 +153,8 @@ test_refusals() {
 	must_fail "lock" qemu-img check "$dir/image"
 	cp "$dir/image" "$dir/copy"
 	refused "data: Failed to get .* lock" "$dir/copy" data_file "$dir/data"
-	qemu-io -f qcow2 -c "write -q 0 512" "$dir/plain" || lb_fail "the image of a table that was refused is still locked"
+	# As raw, so that its data file, which is locked, is not opened.
+	qemu-io -f raw -c "read -q 0 512" "$dir/copy" || lb_fail "the image of a table that was refused is still locked"
 	dmsetup suspend data
 	qemu-io -f raw -c "write -q 0 512" "$dir/data" || lb_fail "the data file is still locked"
 	dmsetup resume data
