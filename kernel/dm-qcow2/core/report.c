@@ -107,7 +107,7 @@ void qcow2_count_error(struct qcow2_core *c, int err)
 		return;
 	atomic64_inc(&c->enospc_errors);
 	if (!xchg(&c->enospc, true)) {
-		qcow2_limit_err(c, "no space left for the image");
+		qcow2_limit_err(c, "no space left");
 		schedule_work(&c->event_work);
 	}
 }

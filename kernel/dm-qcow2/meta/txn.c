@@ -277,7 +277,7 @@ static int txn_run(struct qcow2_image *q)
 		txn_succeeded(q, &c);
 	mutex_unlock(&q->alloc.reftable_lock);
 	if (r)
-		qcow2_limit_err(q->layer.core, "cannot write metadata: error %d", r);
+		qcow2_limit_err(q->layer.core, "cannot commit: error %d", r);
 	WRITE_ONCE(q->txn.last, r);
 	qcow2_count(q->layer.core, COMMIT);
 	return r;
