@@ -305,7 +305,8 @@ void add_attach(Command root)
         add(root, "attach", "Make a block device out of an image and its backing files", "attach /srv/vm1.qcow2 vm1");
     command.add("IMAGE", args->image, "a QCOW2 image: a file or a block device").required();
     command.add("NAME", args->name, "of the device, /dev/mapper/NAME").required();
-    command.add("--data-file", args->data_file, "its external data file, if it has another name or lies in another directory than the image");
+    command.add("--data-file", args->data_file,
+                "its external data file, if it has another name or lies in another directory than the image");
     command.flag("--read-only", args->read_only, "never write to the image");
     command.flag("--accept-loss", args->accept_loss,
                  "go on from what is on disk, although a device lost changes that it could not write");

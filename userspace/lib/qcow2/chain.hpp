@@ -30,8 +30,8 @@ ImageFile open_layer(const Layer &layer, Access access);
 std::vector<Layer> open_chain(const std::string &image, bool writable,
                               const std::function<void(const Layer &)> &announce);
 
-// What a header calls the external data file of its image: the path, as for QEMU, whatever it looks like; a relative one
-// is relative to the directory that the program was started in, not to the image.
+// What a header calls the external data file of its image: the path, as for QEMU, whatever it looks like; a relative
+// one is relative to the directory that the program was started in, not to the image.
 std::optional<std::string> data_file_of(const Header &header);
 
 // The data file of an image, opened after it was announced.
