@@ -31,7 +31,7 @@ external() { # IMAGE DATA SIZE RAW OPTION...
 write_both_offline() { # IMAGE BYTES HOW-MANY
 	local commands
 	choose_writes "$2" "$3"
-	qemu-io -f qcow2 "${commands[@]}" "$1" >/dev/null || lb_fail "qemu-io cannot write to $1"
+	qemu-io -f qcow2 "${commands[@]}" "$1" >/run/qemu-io || lb_fail "qemu-io cannot write to $1: $(cat /run/qemu-io)"
 	qemu-io -f raw "${commands[@]}" "$model" >/dev/null
 }
 
