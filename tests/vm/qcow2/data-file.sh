@@ -251,7 +251,8 @@ test_tool() {
 	must_hold raw /dev/mapper/data 5 $mib $mib
 	"$maint" detach data
 	# Beside the image it need not be named, and is not what only looks like another way to name it.
-	qemu-img amend -q -f qcow2 -o "data_file=$dir/moved" "$dir/image"
+	qemu-img amend -q --image-opts -o "data_file=$dir/moved" \
+		"driver=qcow2,file.filename=$dir/image,data-file.driver=file,data-file.filename=$dir/moved"
 	"$maint" attach "$dir/image" data
 	"$maint" detach data
 	# Who only reads writes to nothing.
