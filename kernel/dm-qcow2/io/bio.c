@@ -126,6 +126,7 @@ static void bio_work(struct work_struct *work)
 	qcow2_count(&io->rq.dev->core, PUNT);
 	r = bio_go_through(io);
 	if (r != QCOW2_PARKED) {
+		qcow2_request_gone_through(&io->rq);
 		qcow2_request_error(&io->rq, r);
 		qcow2_request_put(&io->rq);
 	}

@@ -186,6 +186,7 @@ static s64 copy_zeros(struct copy_piece *c, u64 dst, u64 len)
 /* Waits for the parts that were begun; returns how they ended. */
 static int copy_settle(struct copy_piece *c)
 {
+	qcow2_request_gone_through(&c->rq);
 	qcow2_request_put(&c->rq);
 	wait_for_completion(&c->idle);
 	atomic_set(&c->rq.pending, 1);

@@ -115,6 +115,7 @@ void qcow2_request_init(struct qcow2_request *rq,
 			void (*go_on)(struct qcow2_parked *p),
 			void (*ended)(struct qcow2_request *rq));
 void qcow2_request_error(struct qcow2_request *rq, int err);
+void qcow2_request_gone_through(struct qcow2_request *rq);
 void qcow2_request_put(struct qcow2_request *rq);
 struct qcow2_part *qcow2_part_new(struct qcow2_request *rq);
 void qcow2_part_end(struct qcow2_part *p);

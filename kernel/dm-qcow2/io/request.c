@@ -20,6 +20,7 @@ void qcow2_request_init(struct qcow2_request *rq,
 {
 	atomic_set(&rq->pending, 1);
 	rq->parked.go_on = go_on;
+	rq->parked.reserved = false;
 	rq->ended = ended;
 }
 
@@ -32,6 +33,17 @@ void qcow2_request_error(struct qcow2_request *rq, int err)
 {
 	if (err)
 		cmpxchg(&rq->error, 0, err);
+}
+
+/**
+ * qcow2_request_gone_through() - a request has been gone through, or gave up
+ * @rq: the request, which is not parked
+ *
+ * Others have their turn. Context: any.
+ */
+void qcow2_request_gone_through(struct qcow2_request *rq)
+{
+	qcow2_range_give_up(&rq->dev->map.ranges, &rq->parked);
 }
 
 /**

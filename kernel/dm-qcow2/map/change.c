@@ -73,6 +73,14 @@ void qcow2_change_init(struct qcow2_change *c, struct qcow2_map *m)
 	INIT_LIST_HEAD(&c->frees);
 }
 
+static bool change_hold(struct qcow2_change *c, struct qcow2_parked *p,
+			u64 first, u64 last)
+{
+	c->locked = qcow2_range_lock(&c->map->ranges, &c->range, p, first,
+				     last);
+	return c->locked;
+}
+
 /**
  * qcow2_change_hold() - hold guest clusters, or park until they are free
  * @c: the change, which holds none
@@ -85,9 +93,8 @@ void qcow2_change_init(struct qcow2_change *c, struct qcow2_map *m)
 bool qcow2_change_hold(struct qcow2_change *c, struct qcow2_parked *p, u64 first,
 		       u64 last)
 {
-	c->locked = qcow2_range_lock(&c->map->ranges, &c->range, p, first,
-				     last);
-	return c->locked;
+	p->in_turn = true;
+	return change_hold(c, p, first, last);
 }
 
 /**
@@ -484,10 +491,11 @@ int qcow2_map_reserve(struct qcow2_change *c, struct qcow2_parked *p,
 	s.b = qcow2_l2_get(s.l, w->pos);
 	if (IS_ERR(s.b))
 		return PTR_ERR(s.b);
+	/* Else who is in the way may leave what it can write to without them. */
+	p->in_turn = !w->unlocked;
 	if (change_try_in_place(&s, e))
 		r = 0;
-	else if (!c->locked && !qcow2_change_hold(c, p, first,
-						  first + s.max - 1))
+	else if (!c->locked && !change_hold(c, p, first, first + s.max - 1))
 		r = QCOW2_PARKED;
 	else
 		r = change_locked(&s, e);

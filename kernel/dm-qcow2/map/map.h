@@ -59,16 +59,6 @@ struct qcow2_extent {
 };
 
 /**
- * struct qcow2_parked - somebody who wants guest clusters that others hold
- * @node: the range's waiters
- * @go_on: called once, in any context, when it is worth while to try again
- */
-struct qcow2_parked {
-	struct list_head node;
-	void (*go_on)(struct qcow2_parked *p);
-};
-
-/**
  * struct qcow2_range - guest clusters whose mapping is being changed
  * @node: ranges.root
  * @first: first cluster
@@ -82,6 +72,24 @@ struct qcow2_range {
 	u64 last;
 	u64 subtree_last;
 	struct list_head waiters;
+};
+
+/**
+ * struct qcow2_parked - somebody who wants guest clusters that others hold
+ * @node: the range's waiters
+ * @go_on: called once, in any context, when it is worth while to try again
+ * @range: what it wants
+ * @in_turn: it goes on when it has its turn, with @range held for it until it
+ *	comes for it or qcow2_range_give_up() is called; otherwise as soon as
+ *	somebody lets go of a part of that
+ * @reserved: @range is held for it; belongs to it once go_on() was called
+ */
+struct qcow2_parked {
+	struct list_head node;
+	void (*go_on)(struct qcow2_parked *p);
+	struct qcow2_range range;
+	bool in_turn;
+	bool reserved;
 };
 
 /**
@@ -213,6 +221,7 @@ bool qcow2_range_lock(struct qcow2_ranges *rs, struct qcow2_range *r,
 void qcow2_range_trim(struct qcow2_ranges *rs, struct qcow2_range *r,
 		      u64 last);
 void qcow2_range_unlock(struct qcow2_ranges *rs, struct qcow2_range *r);
+void qcow2_range_give_up(struct qcow2_ranges *rs, struct qcow2_parked *p);
 
 /* cow.c */
 int qcow2_cow_fill(struct qcow2_change *c, u64 pos, u64 end, bool fresh,

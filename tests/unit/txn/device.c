@@ -152,6 +152,7 @@ static void guest_io_init(struct guest_io *rq, struct device *dev)
 	atomic_set(&rq->pending, 1);
 	rq->error = 0;
 	rq->parked.go_on = guest_io_go_on;
+	rq->parked.reserved = false;
 	init_completion(&rq->done);
 	init_completion(&rq->my_turn);
 }
@@ -164,6 +165,7 @@ static void guest_io_put(struct guest_io *rq)
 
 static int guest_io_wait(struct guest_io *rq)
 {
+	qcow2_range_give_up(&rq->dev->map.ranges, &rq->parked);
 	guest_io_put(rq);
 	wait_for_completion_io(&rq->done);
 	return rq->error;
@@ -359,6 +361,7 @@ int device_unmap(struct device *dev, uint64_t pos, uint64_t clusters, bool keep)
 			pos += done << bits;
 		}
 	}
+	qcow2_range_give_up(&dev->map.ranges, &rq.parked);
 	return r;
 }
 

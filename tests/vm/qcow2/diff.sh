@@ -99,6 +99,8 @@ choose_history() {
 	random_pick jobs 1 2 4
 	random_pick max_size 65536 262144 262144 1048576 4194304
 	random_pick cache "" "" "cache_kib 64"
+	# The page cache writes such a disk in single sectors, and here each of them reads a block and writes it.
+	if [ "$place" = btrfs ] && ((size % 4096)); then max_size=65536; fi
 	ops=220
 	((max_size < 1048576)) || ops=140
 	max_snapshots=2
