@@ -281,16 +281,23 @@ void qcow2_device_destroy(struct qcow2_target *t)
 }
 
 /* The changes are in use again, and not about to be lost. */
-static void device_go_on(struct qcow2_target *t)
+static int device_go_on(struct qcow2_target *t)
 {
 	struct qcow2_image *q = &t->dev.image;
+	int r = 0;
 
+	/* They may have been called good just before that failed. */
+	if (t->dev.core.mode == QCOW2_MODE_RW)
+		r = qcow2_bitmaps_begin(q);
+	if (r)
+		return r;
 	qcow2_loss_averted(t);
 	t->unsaved = false;
 	qcow2_space_again(q);
 	spin_lock_irq(&q->txn.lock);
 	qcow2_dirty_soon(q);
 	spin_unlock_irq(&q->txn.lock);
+	return 0;
 }
 
 /* With the images below live, and this one locked. */
@@ -358,10 +365,7 @@ int qcow2_device_start(struct qcow2_target *t)
 	/* I/O that reclaim starts on this device waits for us. */
 	scope = qcow2_scope_enter();
 	/* The last suspend may have failed to write everything. */
-	if (t->live)
-		device_go_on(t);
-	else
-		r = device_start(t);
+	r = t->live ? device_go_on(t) : device_start(t);
 	qcow2_scope_leave(scope);
 	mutex_unlock(&t->state_lock);
 	return r;

@@ -38,6 +38,7 @@ Catalogue make_catalogue(bool block_device)
     add_l2_cases(catalogue);
     add_refcount_cases(catalogue);
     add_snapshot_cases(catalogue);
+    add_bitmap_cases(catalogue);
     add_table_cases(catalogue);
     return catalogue;
 }

@@ -72,6 +72,7 @@ void add_l1_cases(Catalogue &catalogue);
 void add_l2_cases(Catalogue &catalogue);
 void add_refcount_cases(Catalogue &catalogue);
 void add_snapshot_cases(Catalogue &catalogue);
+void add_bitmap_cases(Catalogue &catalogue);
 void add_table_cases(Catalogue &catalogue);
 void add_valid_cases(Catalogue &catalogue);
 

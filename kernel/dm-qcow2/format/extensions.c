@@ -62,6 +62,19 @@ int qcow2_extension_next(const void *buf, size_t len,
 }
 
 /**
+ * qcow2_extension_store() - write what comes before the data of an extension
+ * @buf: QCOW2_EXTENSION_HEAD bytes
+ * @type: its type
+ * @length: bytes of its data
+ */
+void qcow2_extension_store(void *buf, u32 type, u32 length)
+{
+	__be32 head[2] = { cpu_to_be32(type), cpu_to_be32(length) };
+
+	memcpy(buf, head, sizeof(head));
+}
+
+/**
  * qcow2_extensions_check() - look for faults behind the fixed header
  * @buf: the header area
  * @len: bytes in @buf

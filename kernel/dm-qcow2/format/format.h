@@ -271,12 +271,33 @@ struct qcow2_bitmaps {
 	u64 directory_offset;
 };
 
+#define QCOW2_BITMAPS_BYTES	24	/* data of the bitmaps extension */
+#define QCOW2_BITMAP_FIXED	24	/* a directory entry, up to its extra data */
+#define QCOW2_EXTENSION_HEAD	8	/* an extension, up to its data */
+
+/* Flags of an entry of the bitmap directory. */
+#define QCOW2_BITMAP_IN_USE	1U
+#define QCOW2_BITMAP_AUTO	2U
+#define QCOW2_BITMAP_EXTRA_OK	4U
+#define QCOW2_BITMAP_FLAGS	7U
+
+/* Type of a bitmap that tells what has changed. */
+#define QCOW2_BITMAP_DIRTY	1U
+
+/* What a table entry without a cluster says of its bits. */
+#define QCOW2_BITMAP_ALL_ONES	1ULL
+
+/* What QEMU takes, as log2 of bytes. */
+#define QCOW2_MIN_GRANULARITY_BITS	9
+#define QCOW2_MAX_GRANULARITY_BITS	31
+
 /**
  * struct qcow2_bitmap - an entry of the bitmap directory
  * @table_offset: host offset of the bitmap table
  * @table_size: entries of that table
- * @flags: 1 in use, 2 automatic, 4 its extra data may be ignored
- * @type: 1 for a dirty bitmap
+ * @flags: QCOW2_BITMAP_IN_USE: not saved as it should have been; _AUTO: it
+ *	records what changes; _EXTRA_OK: its extra data may be ignored
+ * @type: QCOW2_BITMAP_DIRTY
  * @granularity_bits: log2 of the bytes that a bit stands for
  * @name_size: bytes of its name
  * @extra_size: bytes of extra data
@@ -303,6 +324,7 @@ enum qcow2_cluster_type {
 
 u32 qcow2_header_inspect(const void *buf, size_t len, struct qcow2_geometry *g);
 void qcow2_header_store(void *buf, const struct qcow2_geometry *g);
+void qcow2_header_store_backing(void *buf, u64 offset);
 int qcow2_header_parse(const void *buf, size_t len, struct qcow2_geometry *g,
 		       struct qcow2_reason *why);
 int qcow2_header_supported(const void *buf, size_t len,
@@ -312,6 +334,7 @@ int qcow2_header_supported(const void *buf, size_t len,
 int qcow2_extension_next(const void *buf, size_t len,
 			 const struct qcow2_geometry *g,
 			 struct qcow2_extension *ext);
+void qcow2_extension_store(void *buf, u32 type, u32 length);
 u32 qcow2_extensions_check(const void *buf, size_t len,
 			   const struct qcow2_geometry *g,
 			   struct qcow2_extension *bad);
@@ -338,7 +361,16 @@ void qcow2_snapshot_extra_store(void *buf,
 				const struct qcow2_snapshot_extra *extra);
 
 int qcow2_bitmaps_parse(const void *data, size_t len, struct qcow2_bitmaps *b);
+int qcow2_bitmaps_find(const void *buf, size_t len,
+		       const struct qcow2_geometry *g, struct qcow2_bitmaps *b);
 s64 qcow2_bitmap_parse(const void *buf, size_t len, struct qcow2_bitmap *b);
+const char *qcow2_bitmap_fault(const struct qcow2_geometry *g,
+			       const struct qcow2_bitmap *b);
+u64 qcow2_bitmap_bits(const struct qcow2_geometry *g,
+		      const struct qcow2_bitmap *b);
+void qcow2_bitmaps_store(void *data, const struct qcow2_bitmaps *b);
+void qcow2_bitmap_store(void *buf, const struct qcow2_bitmap *b);
+void qcow2_bitmap_store_flags(void *buf, u32 flags);
 bool qcow2_bitmap_entry_valid(u64 entry);
 
 enum qcow2_cluster_type qcow2_l2_entry_type(const struct qcow2_geometry *g,

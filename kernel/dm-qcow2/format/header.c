@@ -186,6 +186,18 @@ void qcow2_header_store(void *buf, const struct qcow2_geometry *g)
 	h->autoclear_features = cpu_to_be64(g->autoclear);
 }
 
+/**
+ * qcow2_header_store_backing() - write where the backing file name is
+ * @buf: the beginning of the image as it was read
+ * @offset: byte offset of the name
+ */
+void qcow2_header_store_backing(void *buf, u64 offset)
+{
+	struct qcow2_header *h = buf;
+
+	h->backing_file_offset = cpu_to_be64(offset);
+}
+
 static int header_refuse_basics(u32 fault, size_t len,
 				const struct qcow2_geometry *g,
 				struct qcow2_reason *why)

@@ -23,6 +23,18 @@ static void bio_unpin(struct qcow2_io *io)
 }
 
 /**
+ * qcow2_bio_record() - note in bitmaps what is about to change
+ * @bio: a bio that writes, as device-mapper's map function gets it
+ * @io: its per-bio data, initialised
+ *
+ * Whatever becomes of it: nothing further down can leave it out.
+ */
+void qcow2_bio_record(struct bio *bio, struct qcow2_io *io)
+{
+	qcow2_record(&io->rq.dev->image, io->start, bio->bi_iter.bi_size);
+}
+
+/**
  * qcow2_bio_done() - end a bio
  * @io: its data, with the error final
  *

@@ -208,6 +208,7 @@ static s64 copy_some(struct copy_piece *c)
 		return r;
 	qcow2_map_put(&d->map, e.pin);
 	e.len = copy_whole_blocks(d, e.len);
+	qcow2_record(&d->image, dst, e.len);
 	begun = qcow2_extent_has_data(&e) ? copy_write(c, src, dst, e.len) :
 					    copy_zeros(c, dst, e.len);
 	return copy_settle(c) ?: begun;

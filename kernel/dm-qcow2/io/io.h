@@ -145,6 +145,7 @@ int qcow2_align_write(struct qcow2_request *rq, struct bio *bio, u64 start,
 int qcow2_zero_step(struct qcow2_request *rq, enum qcow2_zeroing how);
 
 /* bio.c */
+void qcow2_bio_record(struct bio *bio, struct qcow2_io *io);
 void qcow2_bio_queue(struct qcow2_io *io);
 void qcow2_bio_punt(struct qcow2_io *io);
 void qcow2_bio_done(struct qcow2_io *io);

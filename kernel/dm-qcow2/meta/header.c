@@ -157,6 +157,22 @@ int qcow2_header_fits(const struct qcow2_layer *l, const char *below, bool raw)
 	return -EINVAL;
 }
 
+/* Who only reads has nothing to do with them. */
+static int header_find_bitmaps(struct qcow2_image *q, const void *area)
+{
+	u64 size = min_t(u64, qcow2_store_size(q->layer.meta), QCOW2_HEADER_AREA);
+	struct qcow2_bitmaps *b = &q->recorders.directory;
+	int r;
+
+	memset(b, 0, sizeof(*b));
+	if (q->layer.read_only)
+		return 0;
+	r = qcow2_bitmaps_find(area, size, &q->layer.geo, b);
+	if (r)
+		qcow2_err(q->layer.core, "the header extension of bitmaps is too short");
+	return r;
+}
+
 /**
  * qcow2_header_load() - read the header
  * @q: the image; qcow2_header_drop() is to be called after an error, too
@@ -179,6 +195,8 @@ int qcow2_header_load(struct qcow2_image *q)
 	r = header_read(&q->layer, area, !q->layer.read_only, q->sectors, &why);
 	if (r)
 		qcow2_err(q->layer.core, "%s", why.text);
+	else
+		r = header_find_bitmaps(q, area);
 	memcpy(q->head.block, area, QCOW2_BLOCK_SIZE);
 	vfree(area);
 	return r;
@@ -209,7 +227,7 @@ static int header_put(struct qcow2_image *q, bool dirty)
 			incompat |= QCOW2_INCOMPAT_CORRUPT;
 		h->incompatible_features = cpu_to_be64(incompat);
 		h->autoclear_features =
-			cpu_to_be64(qcow2_autoclear_kept(&q->layer));
+			cpu_to_be64(qcow2_autoclear_kept(q));
 	}
 	r = qcow2_store_rw_buf(q->layer.meta, true, 0, h, QCOW2_BLOCK_SIZE);
 	q->head.dirty_bit |= dirty;
@@ -226,9 +244,9 @@ static int header_put(struct qcow2_image *q, bool dirty)
  * @q: the image
  * @dirty: value of the dirty bit
  *
- * Clears all autoclear bits but that of a raw data file, and marks the image
- * corrupt if it was found to be; everything else stays as it was read. Above all
- * the refcount table's place, which is that of the last commit that moved it: a
+ * Clears all autoclear bits but those of a raw data file and of bitmaps, and
+ * marks the image corrupt if it was found to be; everything else stays as it was
+ * read. Above all the refcount table's place, which is that of the last commit that moved it: a
  * table in memory may be nowhere on disk yet. Durable on return.
  * Return: 0 or a negative error.
  */

@@ -16,8 +16,13 @@ static int image_begin_writing(struct qcow2_image *q)
 	if (!r && q->layer.core->mode == QCOW2_MODE_FAIL)
 		r = -EUCLEAN;
 	/* Other programs' data that depends on us not writing is void now. */
-	if (!r && q->layer.geo.autoclear != qcow2_autoclear_kept(&q->layer))
+	if (!r && q->layer.geo.autoclear != qcow2_autoclear_kept(q))
 		r = qcow2_header_write(q, false);
+	if (!r) {
+		r = qcow2_bitmaps_begin(q);
+		if (r)
+			qcow2_bitmaps_undo(q);
+	}
 	if (r)
 		qcow2_err(q->layer.core, "cannot get ready to write: error %d",
 			  r);
@@ -46,9 +51,10 @@ int qcow2_image_load(struct qcow2_image *q, const char *below, bool raw)
 	r = qcow2_layer_load(&q->layer,
 			     q->layer.read_only ? NULL : &q->txn.lock,
 			     &q->reftable);
-	if (!r && !q->layer.read_only)
-		r = image_begin_writing(q);
-	return r;
+	if (r || q->layer.read_only)
+		return r;
+	r = qcow2_bitmaps_load(q);
+	return r ?: image_begin_writing(q);
 }
 
 /**
@@ -58,6 +64,7 @@ int qcow2_image_load(struct qcow2_image *q, const char *below, bool raw)
 void qcow2_image_unload(struct qcow2_image *q)
 {
 	qcow2_dirty_drop(q);
+	qcow2_bitmaps_drop(q);
 	qcow2_layer_unload(&q->layer);
 	qcow2_table_exit(&q->reftable);
 	xa_destroy(&q->alloc.hints);
@@ -94,7 +101,7 @@ static int image_close_header(struct qcow2_image *q, int r)
  */
 int qcow2_image_close(struct qcow2_image *q)
 {
-	int i, r = 0;
+	int i, r = qcow2_bitmaps_write(q);
 
 	qcow2_space_settle(q);
 	qcow2_txn_stopping(q, true);
@@ -106,6 +113,7 @@ int qcow2_image_close(struct qcow2_image *q)
 	}
 	if (!r && !qcow2_dirty_nothing(q))
 		r = -EIO;
+	r = r ?: qcow2_bitmaps_end(q);
 	return image_close_header(q, r);
 }
 

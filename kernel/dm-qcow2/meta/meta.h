@@ -8,6 +8,8 @@
  *   table.c      top-level tables in memory: L1, refcount table
  *   places.c     where the tables lie, so that nothing else is put there
  *   snapshots.c  where the internal snapshots keep theirs
+ *   bitmaps.c    bitmaps that record what changes: from load to close
+ *   record.c     recording
  *   l2.c         L2 tables: their blocks, and making them writable
  *   header.c     the header
  *   dirty.c      what is not on disk yet
@@ -181,6 +183,8 @@ struct qcow2_gap {
  * @snapshot_l1: L1 tables of the snapshots, sorted and merged
  * @nr_snapshot_l1: length of @snapshot_l1
  * @snapshots_end: where the snapshot table ends
+ * @bitmaps: clusters of bitmaps that record, sorted
+ * @nr_bitmaps: length of @bitmaps
  * @new_tables: places of tables made since, indexed by cluster
  * @lock: @reftable
  * @reftable: the refcount table
@@ -194,6 +198,8 @@ struct qcow2_places {
 	struct qcow2_bytes *snapshot_l1;
 	u32 nr_snapshot_l1;
 	u64 snapshots_end;
+	u64 *bitmaps;
+	u32 nr_bitmaps;
 	struct xarray new_tables;
 	spinlock_t lock;	/* reftable */
 	struct qcow2_bytes reftable;
@@ -445,6 +451,42 @@ struct qcow2_alloc {
 };
 
 /**
+ * struct qcow2_recorder - a bitmap that records what changes, in memory
+ * @entry: host offset of its entry in the bitmap directory
+ * @flags: of that entry while it is not in use
+ * @table: its table, as far as the disk reaches
+ * @granularity_bits: log2 of the bytes of the disk that a bit stands for
+ * @cluster_bits: log2 of the bytes of a cluster
+ * @bits: as on disk; only ever set
+ * @size: bytes at @bits, whole blocks
+ * @changed: a bit for each entry of @table whose bits differ from the disk
+ * @table_changed: so does the table; only while the image is being closed
+ */
+struct qcow2_recorder {
+	u64 entry;
+	u32 flags;
+	struct qcow2_table table;
+	u8 granularity_bits;
+	u8 cluster_bits;
+	__le64 *bits;
+	u64 size;
+	unsigned long *changed;
+	bool table_changed;
+};
+
+/**
+ * struct qcow2_recorders - the bitmaps of an image
+ * @directory: where they are
+ * @list: those that record; fixed from load to unload
+ * @nr: length of @list
+ */
+struct qcow2_recorders {
+	struct qcow2_bitmaps directory;
+	struct qcow2_recorder *list;
+	u32 nr;
+};
+
+/**
  * struct qcow2_image - an image as it changes
  */
 struct qcow2_image {
@@ -462,6 +504,8 @@ struct qcow2_image {
 	struct qcow2_frees frees;
 	/** @alloc: clusters in use */
 	struct qcow2_alloc alloc;
+	/** @recorders: bitmaps that record what changes */
+	struct qcow2_recorders recorders;
 	/** @bufs: memory for copying */
 	struct qcow2_bufs bufs;
 	/** @srcu: held by I/O that uses a mapping, until that I/O ends */
@@ -502,6 +546,9 @@ int qcow2_places_build(struct qcow2_layer *l,
 		       const struct qcow2_table *reftable);
 void qcow2_places_drop(struct qcow2_places *p);
 void qcow2_places_reftable(struct qcow2_places *p, u64 host, u64 len);
+int qcow2_places_take_bitmaps(struct qcow2_layer *l,
+			      const struct qcow2_table *reftable, u64 *list,
+			      u32 nr);
 bool qcow2_places_overlap(struct qcow2_places *p, u64 offset,
 			  struct qcow2_gap *gap);
 u64 qcow2_places_unreferenced(struct qcow2_places *p, const void *block,
@@ -512,6 +559,17 @@ void qcow2_places_forget(struct qcow2_places *p, u64 cluster, u64 count);
 /* snapshots.c */
 int qcow2_snapshots_load(struct qcow2_layer *l);
 void qcow2_snapshots_drop(struct qcow2_places *p);
+
+/* bitmaps.c */
+int qcow2_bitmaps_load(struct qcow2_image *q);
+void qcow2_bitmaps_drop(struct qcow2_image *q);
+int qcow2_bitmaps_begin(struct qcow2_image *q);
+void qcow2_bitmaps_undo(struct qcow2_image *q);
+int qcow2_bitmaps_write(struct qcow2_image *q);
+int qcow2_bitmaps_end(struct qcow2_image *q);
+
+/* record.c */
+void qcow2_record_change(struct qcow2_image *q, u64 pos, u64 len);
 
 /* l2.c */
 struct qcow2_block *qcow2_l2_get(struct qcow2_layer *l, u64 pos);
@@ -663,9 +721,31 @@ static inline bool qcow2_identity(const struct qcow2_layer *l)
 }
 
 /* What is kept true of the autoclear features. */
-static inline u64 qcow2_autoclear_kept(const struct qcow2_layer *l)
+static inline u64 qcow2_autoclear_kept(const struct qcow2_image *q)
 {
-	return qcow2_data_file_raw(&l->geo) ? QCOW2_AUTOCLEAR_RAW_EXTERNAL : 0;
+	u64 kept = 0;
+
+	if (qcow2_data_file_raw(&q->layer.geo))
+		kept |= QCOW2_AUTOCLEAR_RAW_EXTERNAL;
+	if (q->recorders.directory.nb_bitmaps)
+		kept |= QCOW2_AUTOCLEAR_BITMAPS;
+	return kept;
+}
+
+/* Bytes that can be read: a disk may end inside its last cluster. */
+static inline u64 qcow2_layer_readable(const struct qcow2_layer *l)
+{
+	return l->meta->bdev ? qcow2_store_size(l->meta) : l->limit;
+}
+
+/*
+ * Notes in all bitmaps that bytes of the disk are about to change; before they
+ * do, and between a start and a stop.
+ */
+static inline void qcow2_record(struct qcow2_image *q, u64 pos, u64 len)
+{
+	if (unlikely(q->recorders.nr) && len)
+		qcow2_record_change(q, pos, len);
 }
 
 static inline bool qcow2_lazy(const struct qcow2_image *q)

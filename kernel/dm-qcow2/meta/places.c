@@ -3,7 +3,7 @@
  * Where the image's tables lie, so that a corrupt entry cannot make the guest
  * write over them and the allocator cannot hand them out.
  *
- * The places found at load are two sorted arrays; tables made since are in an
+ * The places found at load are sorted arrays; tables made since are in an
  * xarray. A place that was freed is marked by its lowest bit. Changes happen
  * under alloc.lock or l2_lock; readers need no lock, because a place they care
  * about cannot come or go while they look (it has a reference count).
@@ -284,6 +284,60 @@ int qcow2_places_build(struct qcow2_layer *l,
 	return r ?: places_check_regions(l, reftable);
 }
 
+static bool places_have(const u64 *list, u32 nr, u64 offset)
+{
+	u32 at = places_lower_bound(list, nr, offset);
+
+	return at < nr && list[at] == offset;
+}
+
+static int places_check_bitmaps(struct qcow2_layer *l,
+				const struct qcow2_table *reftable)
+{
+	struct qcow2_places *p = &l->places;
+	u64 at;
+	u32 i;
+
+	for (i = 0; i < p->nr_bitmaps; i++) {
+		at = p->bitmaps[i];
+		if (places_have(p->l2_tables, p->nr_l2_tables, at) ||
+		    places_have(p->ref_tables, p->nr_ref_tables, at)) {
+			qcow2_err(l->core, "bitmap data at 0x%llx is another table too",
+				  at);
+			return -EUCLEAN;
+		}
+		if (!places_region_exists(p, reftable, at)) {
+			qcow2_err(l->core, "bitmap data without a reference at 0x%llx",
+				  at);
+			return -EUCLEAN;
+		}
+	}
+	return 0;
+}
+
+/**
+ * qcow2_places_take_bitmaps() - note where bitmaps are that will be written
+ * @l: the layer, whose other places are known
+ * @reftable: its refcount table
+ * @list: host offsets of clusters inside the image; from vmalloc(), given back
+ *	with the places
+ * @nr: length of @list
+ *
+ * Return: 0, or -EUCLEAN with a line in the log if something else is there.
+ */
+int qcow2_places_take_bitmaps(struct qcow2_layer *l,
+			      const struct qcow2_table *reftable, u64 *list,
+			      u32 nr)
+{
+	int r;
+
+	l->places.bitmaps = list;
+	l->places.nr_bitmaps = nr;
+	places_sort(list, nr);
+	r = places_check_fixed(l, list, nr, "bitmap data");
+	return r ?: places_check_bitmaps(l, reftable);
+}
+
 /**
  * qcow2_places_drop() - forget it all
  * @p: the places
@@ -292,10 +346,13 @@ void qcow2_places_drop(struct qcow2_places *p)
 {
 	vfree(p->l2_tables);
 	vfree(p->ref_tables);
+	vfree(p->bitmaps);
 	p->l2_tables = NULL;
 	p->ref_tables = NULL;
+	p->bitmaps = NULL;
 	p->nr_l2_tables = 0;
 	p->nr_ref_tables = 0;
+	p->nr_bitmaps = 0;
 	qcow2_snapshots_drop(p);
 	xa_destroy(&p->new_tables);
 }
@@ -345,7 +402,8 @@ bool qcow2_places_overlap(struct qcow2_places *p, u64 offset,
 			gap->lo = max(gap->lo, end - 1);
 	}
 	return places_narrow(p->l2_tables, p->nr_l2_tables, offset, gap) ||
-	       places_narrow(p->ref_tables, p->nr_ref_tables, offset, gap);
+	       places_narrow(p->ref_tables, p->nr_ref_tables, offset, gap) ||
+	       places_narrow(p->bitmaps, p->nr_bitmaps, offset, gap);
 }
 
 static u64 places_unreferenced_in(struct qcow2_places *p, const u64 *list, u32 nr,
@@ -390,6 +448,9 @@ u64 qcow2_places_unreferenced(struct qcow2_places *p, const void *block,
 				   count);
 	if (r == U64_MAX)
 		r = places_unreferenced_in(p, p->ref_tables, p->nr_ref_tables, block,
+					   first, count);
+	if (r == U64_MAX)
+		r = places_unreferenced_in(p, p->bitmaps, p->nr_bitmaps, block,
 					   first, count);
 	return r;
 }

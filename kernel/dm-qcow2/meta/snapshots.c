@@ -17,12 +17,6 @@ struct snapshots_reader {
 	bool valid;
 };
 
-/* Bytes that can be read: a disk may end inside its last cluster. */
-static u64 snapshots_readable(const struct qcow2_layer *l)
-{
-	return l->meta->bdev ? qcow2_store_size(l->meta) : l->limit;
-}
-
 /* Reads @len bytes at @pos, which may cross from one block into the next. */
 static int snapshots_fetch(struct snapshots_reader *r, u64 pos, u8 *out, u32 len)
 {
@@ -32,7 +26,7 @@ static int snapshots_fetch(struct snapshots_reader *r, u64 pos, u8 *out, u32 len
 		int err;
 
 		if (!r->valid || r->at != block) {
-			if (block + QCOW2_BLOCK_SIZE > snapshots_readable(r->l))
+			if (block + QCOW2_BLOCK_SIZE > qcow2_layer_readable(r->l))
 				return -EUCLEAN;
 			err = qcow2_store_rw_buf(r->l->meta, false, block,
 						 r->buf, QCOW2_BLOCK_SIZE);

@@ -69,6 +69,21 @@ enum SnapshotField : std::uint64_t {
     s_extra = 40,
 };
 
+// Where the fields of the bitmaps extension, and of an entry of the bitmap directory are.
+enum BitmapsField : std::uint64_t { x_nb_bitmaps = 0, x_directory_size = 8, x_directory_offset = 16, x_end = 24 };
+enum BitmapField : std::uint64_t {
+    b_table_offset = 0,
+    b_table_size = 8,
+    b_flags = 12,
+    b_type = 16,
+    b_granularity_bits = 17,
+    b_name_size = 18,
+    b_extra_size = 20,
+    b_name = 24,
+};
+constexpr std::uint32_t bitmap_in_use = 1;
+constexpr std::uint32_t bitmap_auto = 2;
+
 constexpr std::uint64_t copied = 1ULL << 63;
 constexpr std::uint64_t compressed = 1ULL << 62;
 constexpr std::uint64_t zero_flag = 1;

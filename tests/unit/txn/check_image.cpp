@@ -136,6 +136,48 @@ void Checker::look_at_snapshots()
         look_at_l1(content_->be64(table), content_->number(table + 8, 4), by_snapshot, snapshot_);
 }
 
+// As put_bitmap() has made it, but for the flag and the entry of its table.
+void Checker::look_at_bitmap()
+{
+    const std::uint64_t directory = content_->be64(128);
+    const std::uint64_t table = content_->be64(directory);
+    const std::uint64_t flags = content_->number(directory + 12, 4);
+    if (content_->be64(88) != 1)
+        bad(fmt::format("the autoclear bits are {:#x}", content_->be64(88)));
+    if (!see(directory, 1, Role::bitmaps, by_active) || !see(table, 1, Role::bitmaps, by_active))
+        return;
+    if ((flags | 1) != 3)
+        bad(fmt::format("the bitmap has the flags {:#x}", flags));
+    bitmap_in_use_ = flags & 1;
+    bitmap_entry_ = content_->be64(table);
+    if (bitmap_entry_ > 1)
+        see(bitmap_entry_, 1, Role::bitmaps, by_active);
+}
+
+bool Checker::bit(std::uint64_t number) const
+{
+    if (bitmap_entry_ <= 1)
+        return bitmap_entry_;
+    return content_->number(bitmap_entry_ + number / 8, 1) >> number % 8 & 1;
+}
+
+// If it counts as good: each granule with a sector that was ever written since the log began is in it.
+void Checker::compare_bitmap(bool exact)
+{
+    if (bitmap_in_use_)
+        return;
+    const std::uint64_t sectors = (std::uint64_t{1} << shape_.granularity_bits) / sector_bytes;
+    std::vector<bool> touched((shape_.guest_bytes - 1) / sector_bytes / sectors + 1);
+    for (const auto &[cluster, versions] : log_.clusters())
+        for (std::uint64_t i = 0; i < log_.sectors_in(cluster); i++)
+            if (versions[i].back().start)
+                touched[(cluster * log_.sectors_per_cluster() + i) / sectors] = true;
+    for (std::uint64_t i = 0; i < touched.size(); i++)
+        if (touched[i] != bit(i) && (touched[i] || exact))
+            bad(fmt::format("granule {} was {}written, and the bitmap says something else", i,
+                            touched[i] ? "" : "not "));
+}
+
 std::uint64_t Checker::refcount(std::uint64_t cluster) const
 {
     const std::uint64_t per_block = shape_.cluster() * 8 >> shape_.refcount_order;
@@ -224,6 +266,8 @@ void Checker::look(const Content &content)
     look_at_l1(content.be64(40), shape_.l1_entries(), by_active, active_);
     if (shape_.snapshot)
         look_at_snapshots();
+    if (shape_.granularity_bits)
+        look_at_bitmap();
 }
 
 bool Checker::dirty(const Content &content)
@@ -239,10 +283,12 @@ std::string Checker::after_crash(const Content &content, std::uint64_t since)
     compare_guest(since);
     if (shape_.snapshot)
         compare_snapshot();
+    if (shape_.granularity_bits)
+        compare_bitmap(false);
     return bad_;
 }
 
-std::string Checker::closed(const Content &content, std::uint64_t since, bool leaks_allowed)
+std::string Checker::closed(const Content &content, std::uint64_t since, bool leaks_allowed, bool space_allowed)
 {
     after_crash(content, since);
     compare_refcounts();
@@ -250,6 +296,11 @@ std::string Checker::closed(const Content &content, std::uint64_t since, bool le
         bad("the dirty bit is set after a close");
     if (!leaks_allowed)
         compare_leaks();
+    if (shape_.granularity_bits) {
+        if (bitmap_in_use_ && !bitmap_may_be_in_use_)
+            bad("the bitmap is in use after a close");
+        compare_bitmap(!bitmap_is_older_ && (!space_allowed || bitmap_entry_ != 1));
+    }
     return bad_;
 }
 

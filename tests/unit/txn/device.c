@@ -120,6 +120,11 @@ static void device_keep(struct device *dev)
 	spin_unlock_irq(&q->txn.lock);
 }
 
+int device_go_on(struct device *dev)
+{
+	return qcow2_bitmaps_begin(&dev->image);
+}
+
 int device_close(struct device *dev)
 {
 	struct qcow2_image *q = &dev->image;
@@ -289,6 +294,7 @@ int device_write(struct device *dev, uint64_t pos, void *buf, uint64_t len)
 	struct part *p;
 	int r = 0;
 
+	qcow2_record(&dev->image, pos, len);
 	guest_io_init(&rq, dev);
 	for (; !r && !rq.error && pos < end; pos += e.len, buf += e.len) {
 		p = part_new(&rq);
@@ -344,6 +350,8 @@ int device_unmap(struct device *dev, uint64_t pos, uint64_t clusters, bool keep)
 	u64 end = pos + (clusters << bits), skip, done;
 	int r = 0;
 
+	qcow2_record(&dev->image, pos,
+		     min(end, dev->image.layer.geo.size) - pos);
 	guest_io_init(&rq, dev);
 	while (!r && pos < end) {
 		if (qcow2_map_absent(&dev->map, pos, &skip)) {

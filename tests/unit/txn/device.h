@@ -20,8 +20,12 @@ void device_free(struct device *dev);
 
 int device_load(struct device *dev);
 
-/* After an error it is in use as before, until it is closed again or given up. */
+/*
+ * After an error all is kept, until it is closed again or given up, and it may be
+ * used when device_go_on() has succeeded.
+ */
 int device_close(struct device *dev);
+int device_go_on(struct device *dev);
 void device_give_up(struct device *dev);
 
 int device_read(struct device *dev, uint64_t pos, void *buf, uint64_t len);

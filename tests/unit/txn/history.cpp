@@ -104,6 +104,7 @@ void plan_shape(Plan &plan, Theme theme)
     s.snapshot = chance(40);
     s.own_l2 = chance(50);
     s.block_device = chance(35);
+    s.granularity_bits = s.version >= 3 && chance(40) ? static_cast<unsigned>(between(9, 17)) : 0;
     s.refcount_order = s.version < 3 ? 4 : static_cast<unsigned>(between(s.snapshot ? 1 : 0, 6));
     if (theme != Theme::growing_table)
         return;
@@ -139,6 +140,10 @@ Plan make_plan(Theme theme)
         plan_many_frees(plan);
     else
         plan_guest(plan);
+    // All of it is in one cluster.
+    unsigned &granularity = plan.shape.granularity_bits;
+    while (granularity && plan.shape.guest_bytes >> granularity >= plan.shape.cluster() * 8)
+        granularity++;
     plan_faults(plan, theme);
     return plan;
 }
@@ -437,6 +442,7 @@ void History::load()
     result("loading", r);
     if (!r)
         return;
+    checker_.bitmap_may_be_in_use();
     disk_->set_faults({});
     r = device_load(dev_);
     if (r)
@@ -452,15 +458,17 @@ void History::close()
         totals_.failed_closes++;
         if (i == most_closes / 2)
             disk_->set_faults({});
-        else
+        r = device_go_on(dev_);
+        if (!r && i != most_closes / 2)
             round();
+        result("going on", r);
         r = device_close(dev_);
     }
     if (r)
         sim_fail("an image cannot be closed: %d", r);
     promised_ = log_.now();
     const bool leaks = leaks_allowed_ || has_faults() || plan_.shape.full_reftable;
-    const std::string bad = checker_.closed(disk_->now(), promised_, leaks);
+    const std::string bad = checker_.closed(disk_->now(), promised_, leaks, plan_.tight || has_faults());
     if (!bad.empty())
         sim_fail("closed: %s", bad.c_str());
     disk_->set_faults(plan_.faults);
@@ -490,6 +498,8 @@ void History::restart()
     crash_at_ = 0;
     promised_ = 0;
     checker_.after_crash(content, 0);
+    checker_.bitmap_is_older();
+    checker_.bitmap_may_be_in_use();
     std::vector<std::pair<std::uint64_t, const Sector *>> found;
     for (const auto &[cluster, sectors] : log_.clusters())
         for (std::uint64_t i = 0; i < log_.sectors_in(cluster); i++) {
@@ -539,12 +549,12 @@ std::string History::run()
     totals_.histories++;
     if (sim_run(run_task, this) && sim_nothing_left())
         return "";
-    return fmt::format("{}\n{} jobs, version {}, {} KiB clusters, refcount order {}{}{}{}{}{}{}\n{}", sim_failure(),
+    return fmt::format("{}\n{} jobs, version {}, {} KiB clusters, refcount order {}{}{}{}{}{}{}{}\n{}", sim_failure(),
                        plan_.jobs, plan_.shape.version, plan_.shape.cluster() >> 10, plan_.shape.refcount_order,
                        plan_.shape.lazy ? ", lazy" : "", plan_.shape.snapshot ? ", snapshot" : "",
-                       plan_.shape.block_device ? ", block device" : "", has_faults() ? ", faults" : "",
-                       config_.one_worker ? ", one worker" : "", config_.memory_short ? ", short of memory" : "",
-                       sim_log());
+                       plan_.shape.block_device ? ", block device" : "", plan_.shape.granularity_bits ? ", bitmap" : "",
+                       has_faults() ? ", faults" : "", config_.one_worker ? ", one worker" : "",
+                       config_.memory_short ? ", short of memory" : "", sim_log());
 }
 
 } // namespace

@@ -22,6 +22,7 @@ struct Shape {
     bool own_l2 = false;        // with a snapshot: the L2 tables are copies already
     bool full_reftable = false; // all that the refcount table can describe is in use, but for its end
     bool block_device = false;
+    unsigned granularity_bits = 0; // of a bitmap that records; 0: there is none
     bool backwards = false; // host clusters of later guest clusters come first
     std::uint64_t guest_bytes = 0;
     std::vector<std::uint64_t> data; // guest clusters with data
@@ -47,11 +48,17 @@ class Checker {
 public:
     Checker(const Shape &shape, const GuestLog &log) : shape_(shape), log_(log) {}
 
+    // Changes that were before the log began are in the bitmap, too.
+    void bitmap_is_older() { bitmap_is_older_ = true; }
+
+    // It may be in use for good, because of a crash, or of an image that could not be loaded.
+    void bitmap_may_be_in_use() { bitmap_may_be_in_use_ = true; }
+
     // What is wrong after a crash, if what was over before @since is to be there; empty: nothing.
     std::string after_crash(const Content &content, std::uint64_t since);
 
     // The same of an image that was closed.
-    std::string closed(const Content &content, std::uint64_t since, bool leaks_allowed);
+    std::string closed(const Content &content, std::uint64_t since, bool leaks_allowed, bool space_allowed);
 
     // Whether the image says that its refcounts are to be made anew.
     static bool dirty(const Content &content);
@@ -60,7 +67,7 @@ public:
     const Sector *guest_sector(const Content &content, std::uint64_t sector) const;
 
 private:
-    enum class Role : std::uint8_t { none, header, reftable, refblock, l1, l2, snapshots, data };
+    enum class Role : std::uint8_t { none, header, reftable, refblock, l1, l2, snapshots, bitmaps, data };
     struct Mapped {
         std::uint64_t guest;
         std::uint64_t host; // 0: zeros
@@ -84,6 +91,9 @@ private:
     void compare_copied(std::uint64_t entry, const char *what);
     void compare_guest(std::uint64_t since);
     void compare_snapshot();
+    void look_at_bitmap();
+    bool bit(std::uint64_t number) const;
+    void compare_bitmap(bool exact);
     void compare_leaks();
     std::uint64_t refcount(std::uint64_t cluster) const;
 
@@ -99,6 +109,10 @@ private:
     std::vector<Mapped> snapshot_;
     std::uint64_t reftable_ = 0;
     std::uint64_t reftable_entries_ = 0;
+    bool bitmap_is_older_ = false;
+    bool bitmap_may_be_in_use_ = false;
+    bool bitmap_in_use_ = false;
+    std::uint64_t bitmap_entry_ = 0; // of the bitmap's table: it has one
 };
 
 } // namespace liveblk::unit::txn

@@ -38,6 +38,7 @@ private:
     void put_mapping();
     void put_l2(std::uint64_t table, std::uint64_t index, std::uint64_t flags);
     void put_snapshot();
+    void put_bitmap();
     void put_refcounts();
     void put_refcount(std::uint64_t cluster, std::uint64_t value);
 
@@ -53,6 +54,7 @@ private:
     std::uint64_t nr_refblocks_ = 1;
     std::uint64_t l1_ = 0;
     std::uint64_t snapshots_ = 0;
+    std::uint64_t bitmaps_ = 0; // the directory, and then the table
     std::uint64_t snapshot_l1_ = 0;
     std::map<std::uint64_t, std::uint64_t> snapshot_l2_;
     std::vector<std::uint64_t> l2_tables_;
@@ -101,6 +103,26 @@ void Maker::put_header()
     put(80, shape_.lazy, 8);
     put(96, shape_.refcount_order, 4);
     put(100, 104, 4);
+    if (shape_.granularity_bits)
+        put_bitmap();
+}
+
+// An extension behind the header, the directory with an entry, and a table of zeros.
+void Maker::put_bitmap()
+{
+    put(88, 1, 8);
+    put(104, 0x23852875, 4);
+    put(108, 24, 4);
+    put(112, 1, 4);
+    put(120, 32, 8);
+    put(128, bitmaps_, 8);
+    put(bitmaps_, bitmaps_ + shape_.cluster(), 8);
+    put(bitmaps_ + 8, 1, 4);
+    put(bitmaps_ + 12, 2, 4); // it records
+    put(bitmaps_ + 16, 1, 1);
+    put(bitmaps_ + 17, shape_.granularity_bits, 1);
+    put(bitmaps_ + 18, 1, 2); // the name's length
+    put(bitmaps_ + 24, 'b', 1);
 }
 
 void Maker::put_l2(std::uint64_t table, std::uint64_t index, std::uint64_t flags)
@@ -221,11 +243,16 @@ Image Maker::make()
         snapshot_l1_ = take(1);
         clear(snapshot_l1_, 1);
     }
+    if (shape_.granularity_bits) {
+        bitmaps_ = take(2);
+        clear(bitmaps_, 2);
+    }
     const std::uint64_t before = next_;
     put_mapping();
     for (const std::uint64_t table : l2_tables_)
         clear(table, 1);
     image_.fixed = shape_.snapshot ? next_ : before + l2_tables_.size();
+    image_.fixed += shape_.granularity_bits ? 1 : 0; // the bitmap's data
     if (shape_.snapshot)
         put_snapshot();
     put_header();

@@ -19,5 +19,6 @@ typedef struct {
 #define atomic_dec_and_test(v) (--(v)->counter == 0)
 #define atomic64_read(v) ((v)->counter)
 #define atomic64_inc(v) ((void)(v)->counter++)
+#define atomic64_or(i, v) ((void)((v)->counter |= (i)))
 
 #endif

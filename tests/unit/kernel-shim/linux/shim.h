@@ -3,6 +3,7 @@
 #define SHIM_SHIM_H
 
 /* Types and macros that kernel sources have without asking. */
+#include <endian.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -28,6 +29,8 @@ typedef u64 sector_t;
 #define U32_MAX UINT32_MAX
 #define U64_MAX (~0ULL)
 
+#define cpu_to_le64(x) htole64(x)
+
 #define BITS_PER_LONG (8 * (int)sizeof(long))
 #define BIT(n) (1UL << (n))
 #define BIT_ULL(n) (1ULL << (n))
@@ -39,6 +42,7 @@ typedef u64 sector_t;
 #define __packed __attribute__((__packed__))
 #define __printf(a, b) __attribute__((__format__(printf, a, b)))
 #define __percpu
+#define __force
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
