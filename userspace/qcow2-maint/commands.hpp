@@ -14,6 +14,7 @@ inline constexpr int status_not_supported = 63;
 void add_info(Command root);
 void add_check(Command root);
 void add_snapshot(Command root);
+void add_bitmap(Command root);
 void add_resize(Command root);
 void add_attach(Command root);
 void add_detach(Command root);

@@ -31,7 +31,7 @@ int main(int argc, char **argv)
 {
     using namespace liveblk::maint;
     liveblk::Program program("qcow2-maint", "Maintain a QCOW2 image, also while it is attached: facts, check, repair, "
-                                            "snapshots, size");
+                                            "snapshots, bitmaps, size");
     program.explain(with_holder);
     liveblk::Command root = program.root();
     root.footer("Example:\n  qcow2-maint snapshot create vm1 before-upgrade\n\n"
@@ -41,6 +41,7 @@ int main(int argc, char **argv)
     add_info(root);
     add_check(root);
     add_snapshot(root);
+    add_bitmap(root);
     add_resize(root);
     add_attach(root);
     add_detach(root);

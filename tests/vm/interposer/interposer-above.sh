@@ -11,6 +11,8 @@
 set -eu -o pipefail
 # shellcheck source=tests/vm/interposer/lib.sh
 . tests/vm/interposer/lib.sh
+# shellcheck source=tests/lib/lvm.sh
+. tests/lib/lvm.sh
 
 linear() { # NAME DEVICE
 	blk-interpose create "$1" --table "0 $(bi_sectors "$2") linear [interpose]$2 0"
@@ -75,20 +77,6 @@ test_direct() {
 	mount /dev/pmem0 /run/pmem
 	refused "/dev/pmem0 is in use by the ext4 on '/run/pmem', which may access" /dev/pmem0
 	umount /run/pmem
-}
-
-# As the guide says.
-lvm_setup() {
-	export LVM_SYSTEM_DIR=/run/lvm-conf
-	mkdir -p "$LVM_SYSTEM_DIR" /run/lock
-	cat >"$LVM_SYSTEM_DIR/lvm.conf" <<-'C'
-	devices { use_devicesfile = 0
-	          global_filter = [ "a|^/dev/vda$|", "r|.*|" ] }
-	activation { udev_sync = 0
-	             udev_rules = 0
-	             verify_udev_operations = 0
-	             monitoring = 0 }
-	C
 }
 
 test_lvm_above() {

@@ -9,27 +9,27 @@
 
 namespace liveblk::qcow2 {
 
-void require_editable(const Image &image)
+void require_editable(const Image &image, Touches touches)
 {
     const Header &h = image.header();
     for (unsigned bit = 0; bit < 64; bit++)
         if (h.incompatible & ~incompat_known & (1ULL << bit))
             not_supported("edit '{}': incompatible feature {} ({}) is not supported", image.path(), bit,
                           h.feature_name(FeatureKind::incompatible, bit));
-    if (h.has_data_file())
+    if (h.has_data_file() && touches == Touches::everything)
         not_supported("edit '{}': images with an external data file are not supported", image.path());
     if (h.crypt_method)
         not_supported("edit '{}': encrypted images are not supported", image.path());
 }
 
-Edit::Edit(Image &image, Refcounts::Start start)
+Edit::Edit(Image &image, Refcounts::Start start, Touches touches)
     : image_(image),
       header_(image.header()),
       refcounts_(image, start),
       writer_(image.file()),
       old_size_(image.file().size())
 {
-    require_editable(image);
+    require_editable(image, touches);
     // Whoever does not know a feature of this kind has to clear its bit before it writes.
     header_.autoclear &= autoclear_known;
     // To count anew is for images of which not even the metadata may be in place.

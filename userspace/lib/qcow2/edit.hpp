@@ -28,10 +28,14 @@
 
 namespace liveblk::qcow2 {
 
+// What an edit has to do with. Guest data may be in a file of its own, which an edit of metadata leaves alone.
+enum class Touches { everything, metadata };
+
 class Edit {
 public:
     // The image must be writable and of a kind that can be edited, and clean.
-    explicit Edit(Image &image, Refcounts::Start start = Refcounts::Start::from_image);
+    explicit Edit(Image &image, Refcounts::Start start = Refcounts::Start::from_image,
+                  Touches touches = Touches::everything);
     Edit(const Edit &) = delete;
     Edit &operator=(const Edit &) = delete;
     // Without commit() nothing has changed.
@@ -71,6 +75,6 @@ private:
 };
 
 // Refuses images whose features the edits do not know, and those that have to be repaired first.
-void require_editable(const Image &image);
+void require_editable(const Image &image, Touches touches = Touches::everything);
 
 } // namespace liveblk::qcow2

@@ -163,13 +163,17 @@ RepairResult check_and_repair(Image &image, Repair repair, Progress &progress)
     return result;
 }
 
-bool make_consistent(Image &image, Progress &progress)
+bool make_consistent(Image &image, Progress &progress, Touches touches)
 {
     if (image.header().incompatible & incompat_corrupt)
         fail("edit '{}': it is marked corrupt; run 'check --repair all' first", image.path());
-    require_editable(image);
+    require_editable(image, touches);
     if (!(image.header().incompatible & incompat_dirty))
         return false;
+    if (image.header().has_data_file())
+        not_supported("edit '{}': it was not closed cleanly, and has an external data file; run 'qemu-img check -r all' "
+                      "first",
+                      image.path());
     const RepairResult result = check_and_repair(image, Repair::all, progress);
     if (result.left.corruptions)
         fail("edit '{}': it was not closed cleanly, and {} corruptions could not be repaired; see 'check'",

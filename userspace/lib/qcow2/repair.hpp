@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "base/progress.hpp"
 #include "qcow2/check.hpp"
+#include "qcow2/edit.hpp"
 #include "qcow2/image.hpp"
 
 namespace liveblk::qcow2 {
@@ -23,14 +24,14 @@ RepairResult check_and_repair(Image &image, Repair repair, Progress &progress);
 
 // What QEMU does when it opens an image that was not closed cleanly; refuses one that is corrupt. Returns whether there
 // was anything to do.
-bool make_consistent(Image &image, Progress &progress);
+bool make_consistent(Image &image, Progress &progress, Touches touches = Touches::everything);
 
 // Makes an image consistent and calls edit(), which has nothing to refuse but what only a look at all of the image
 // shows. If it does, the message says that the image was changed nevertheless.
 template <typename EditFunction>
-void edit_consistently(Image &image, Progress &progress, EditFunction edit)
+void edit_consistently(Image &image, Progress &progress, EditFunction edit, Touches touches = Touches::everything)
 {
-    const bool repaired = make_consistent(image, progress);
+    const bool repaired = make_consistent(image, progress, touches);
     try {
         edit();
     } catch (const Error &e) {

@@ -96,7 +96,7 @@ void check_resize(const Image &image, std::uint64_t size, Shrink shrink)
                  image.path(), printable(s.id));
     if ((h.autoclear & autoclear_bitmaps) && h.find(extension_bitmaps))
         not_supported("resize '{}': images with persistent bitmaps are not supported; remove them first, with "
-                      "'qemu-img bitmap --remove'",
+                      "'qcow2-maint bitmap remove'",
                       image.path());
 }
 

@@ -128,7 +128,7 @@ void revert_to_snapshot(Image &image, const SnapshotKey &key, Progress &progress
     const Snapshot s = image.snapshots().snapshots[index];
     if ((h.autoclear & autoclear_bitmaps) && h.find(extension_bitmaps))
         not_supported("revert '{}': its persistent bitmaps would be wrong afterwards; remove them first, with "
-                      "'qemu-img bitmap --remove'",
+                      "'qcow2-maint bitmap remove'",
                       image.path());
     const std::uint64_t size = s.disk_size().value_or(h.size);
     const std::uint64_t entries = std::max<std::uint64_t>(s.l1_size, h.l1_entries_for(size));
