@@ -23,7 +23,7 @@ struct Shape {
     bool full_reftable = false; // all that the refcount table can describe is in use, but for its end
     bool block_device = false;
     unsigned granularity_bits = 0; // of a bitmap that records; 0: there is none
-    bool backwards = false; // host clusters of later guest clusters come first
+    bool backwards = false;        // host clusters of later guest clusters come first
     std::uint64_t guest_bytes = 0;
     std::vector<std::uint64_t> data; // guest clusters with data
 

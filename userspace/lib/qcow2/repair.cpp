@@ -171,9 +171,10 @@ bool make_consistent(Image &image, Progress &progress, Touches touches)
     if (!(image.header().incompatible & incompat_dirty))
         return false;
     if (image.header().has_data_file())
-        not_supported("edit '{}': it was not closed cleanly, and has an external data file; run 'qemu-img check -r all' "
-                      "first",
-                      image.path());
+        not_supported(
+            "edit '{}': it was not closed cleanly, and has an external data file; run 'qemu-img check -r all' "
+            "first",
+            image.path());
     const RepairResult result = check_and_repair(image, Repair::all, progress);
     if (result.left.corruptions)
         fail("edit '{}': it was not closed cleanly, and {} corruptions could not be repaired; see 'check'",
