@@ -77,7 +77,7 @@ static int target_map(struct dm_target *ti, struct bio *bio)
 	io->flags = 0;
 	io->start = dm_target_offset(ti, bio->bi_iter.bi_sector) << SECTOR_SHIFT;
 	io->rq.end = io->start + bio->bi_iter.bi_size;
-	if (op_is_write(bio_op(bio)))
+	if (unlikely(t->dev.image.recorders.nr) && op_is_write(bio_op(bio)))
 		qcow2_bio_record(bio, io);
 
 	switch (bio_op(bio)) {
