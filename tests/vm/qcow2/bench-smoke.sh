@@ -18,7 +18,7 @@ jq -r '.[] | "\(.of) / \(.to), \(.workload): \(.ratio) (aim \(.aim))\(if .met th
 jq -e 'length >= 9' /run/ratios >/dev/null || lb_fail "figures are missing"
 # An aim that is known to be missed has a floor in its place, so that it does not get worse unnoticed: reads of a file
 # on XFS by 6.1 gave 1.46, with less than a twentieth of the instructions in our own functions; writes to one by 6.12.117
-# give 4.97 times what qemu-nbd does, by this tree and by earlier ones.
+# give 4.97 times what qemu-nbd does.
 floors='{}'
 case $KVER in
 6.1.*) floors='{"qcow2-on-xfs loop-on-xfs randread-4k-qd32": 1.43}' ;;
