@@ -15,7 +15,7 @@
  *   meta/      the tables of an image and their order on disk
  *   xform/     compressed clusters, as the guest sees them
  *   store/     the file or block device below
- *   format.c   the on-disk format (compiled in userspace too)
+ *   format/    the on-disk format (compiled in userspace too)
  *   core/      messages, counters
  *
  * Lock order, outermost first:

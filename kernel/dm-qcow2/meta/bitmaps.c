@@ -46,7 +46,7 @@ struct bitmaps_load {
 
 static int bitmaps_refuse(const struct bitmaps_load *b, u32 i, const char *why)
 {
-	qcow2_err(b->q->layer.core, "bitmap %u %s: attach read_only, or remove it with qemu-img bitmap --remove",
+	qcow2_err(b->q->layer.core, "bitmap %u %s: attach read_only, or remove it with qcow2-maint bitmap remove",
 		  i, why);
 	return -EUCLEAN;
 }

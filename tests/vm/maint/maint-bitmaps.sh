@@ -11,6 +11,8 @@ set -eu -o pipefail
 . tests/vm/lib.sh
 # shellcheck source=tests/lib/assert.sh
 . tests/lib/assert.sh
+# shellcheck source=tests/lib/bitmaps.sh
+. tests/lib/bitmaps.sh
 # shellcheck source=tests/lib/lvm.sh
 . tests/lib/lvm.sh
 
@@ -97,11 +99,8 @@ test_incremental() {
 
 # qemu-nbd serves the same ranges.
 qemu_agrees() { # IMAGE BITMAP
-	qemu-nbd --fork -r -k /run/nbd -B "$2" -f qcow2 "$1" || lb_fail "qemu-nbd does not take the bitmap"
-	qemu-img map --output=json --image-opts \
-		"driver=nbd,server.type=unix,server.path=/run/nbd,x-dirty-bitmap=qemu:dirty-bitmap:$2" |
-		jq -c '[.[] | select(.data | not) | {start, length}]' >/run/by-qemu
-	"$maint" bitmap dump "$1" "$2" | jq -c .ranges >/run/by-us
+	read_bitmap "$1" "$2" >/run/by-qemu
+	"$maint" bitmap dump "$1" "$2" | jq -r '.ranges[] | "\(.start) \(.length)"' >/run/by-us
 	cmp /run/by-qemu /run/by-us || lb_fail "QEMU reads something else in the bitmap"
 }
 

@@ -11,6 +11,8 @@ set -eu -o pipefail
 . tests/vm/lib.sh
 # shellcheck source=tests/lib/assert.sh
 . tests/lib/assert.sh
+# shellcheck source=tests/lib/bitmaps.sh
+. tests/lib/bitmaps.sh
 # shellcheck source=tests/lib/random.sh
 . tests/lib/random.sh
 
@@ -25,15 +27,6 @@ random_seed "$seed"
 # Numbers of granules, from lines "OFFSET BYTES".
 granules() { # GRANULARITY
 	awk -v g="$1" '{ for (i = int($1 / g); i * g < $1 + $2; i++) print i }' | sort -nu
-}
-
-# What QEMU reads in a bitmap, as lines "OFFSET BYTES". The server ends with its only client.
-read_bitmap() { # IMAGE BITMAP
-	local socket=/run/nbd.$2
-	qemu-nbd --fork -r -k "$socket" -B "$2" -f qcow2 "$1" >&2 || lb_fail "QEMU cannot read the bitmap $2"
-	qemu-img map --output=json --image-opts \
-		"driver=nbd,server.type=unix,server.path=$socket,x-dirty-bitmap=qemu:dirty-bitmap:$2" |
-		jq -r '.[] | select(.data | not) | "\(.start) \(.length)"'
 }
 
 must_be_recorded() { # IMAGE BITMAP GRANULARITY
@@ -134,7 +127,7 @@ test_record() { # IMAGE BYTES OPTION...
 }
 
 # What QEMU would find if the host stopped now.
-test_crash() {
+part_crash() {
 	local dir image
 	lb_step "a host that stops leaves bitmaps that count as inconsistent"
 	dir=$(lb_scratch 300 ext4)
@@ -162,7 +155,7 @@ test_crash() {
 }
 
 # Where a bitmap needs a cluster and there is none, it says that all was touched: never too little.
-test_no_space() {
+part_space() {
 	local image at=0
 	lb_step "no space for what was recorded"
 	image=$(lb_ramdisk 8)
@@ -188,7 +181,7 @@ test_no_space() {
 }
 
 # A suspend that fails, after bitmaps were called good or before, loses nothing of them.
-test_failed_suspend() {
+part_suspend() {
 	local ram image
 	lb_step "a suspend that cannot write"
 	ram=$(lb_ramdisk 64)
@@ -229,7 +222,7 @@ refused() { # WHAT-THE-LOG-SAYS IMAGE
 }
 
 # The directory of the only bitmap, and its table; fields as the specification numbers their bytes.
-test_hostile() {
+part_hostile() {
 	local dir image directory table case
 	lb_step "bitmaps that cannot be kept up to date"
 	dir=$(lb_scratch 100 ext4)
@@ -264,20 +257,18 @@ test_hostile() {
 	umount "$dir"
 }
 
-# LIVEBLK_PARTS: names of those to be done.
-part() { [ -z "${LIVEBLK_PARTS:-}" ] || [[ " $LIVEBLK_PARTS " == *" $1 "* ]]; }
-
-lb_load
-if part record; then
+part_record() {
+	local dir
 	dir=$(lb_scratch 400 xfs)
 	test_record "$dir/image" $((32 * mib))
 	test_record "$dir/large" $((32 * mib + 512 * 5)) cluster_size=2M
 	test_record "$dir/small" $((24 * mib)) cluster_size=4096 lazy_refcounts=on
 	umount "$dir"
 	test_record "$(lb_ramdisk 64)" $((32 * mib))
-fi
-! part crash || test_crash
-! part space || test_no_space
-! part suspend || test_failed_suspend
-! part hostile || test_hostile
+}
+
+lb_load
+for part in ${LIVEBLK_PARTS:-record crash space suspend hostile}; do
+	"part_$part"
+done
 lb_unload

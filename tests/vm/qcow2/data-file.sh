@@ -5,6 +5,8 @@
 # timeout: 1500
 # mem: 2G
 # first: yes
+#
+# Environment: LIVEBLK_SEED; LIVEBLK_PARTS, some of "files blocks refusals hostile space tool reload" (default all).
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
@@ -96,7 +98,7 @@ test_files() { # FILE-SYSTEM RAW SIZE OPTION...
 }
 
 # The image on a device, too, and the data on disks of sectors of both sizes.
-test_block_devices() {
+part_blocks() {
 	local size=$((8 * mib + 512 * 5)) image disk raw small deps
 	image=$(lb_ramdisk 16)
 	small=$(lb_ramdisk 4)
@@ -134,7 +136,7 @@ refused() { # WHAT-THE-LOG-SAYS IMAGE [ARGUMENT]...
 	dmesg | grep -qE "$says" || lb_fail "the log does not say '$says': $(dmesg | tail -n 5)"
 }
 
-test_refusals() {
+part_refusals() {
 	local dir
 	lb_step "tables that do not fit the header, and files that others have"
 	dir=$(lb_scratch 100 ext4)
@@ -169,7 +171,7 @@ test_refusals() {
 }
 
 # What is written that a write may read reads as zeros or as it was, not as another guest cluster.
-test_hostile_entries() {
+part_hostile() {
 	local dir l2
 	lb_step "entries that are not where the guest sees them"
 	dir=$(lb_scratch 100 ext4)
@@ -202,7 +204,7 @@ test_hostile_entries() {
 }
 
 # What the file system of the data has no space for; it goes on when there is some again.
-test_no_space() {
+part_space() {
 	local dir images raw
 	for raw in no yes; do
 		lb_step "no space for the data, raw: $raw"
@@ -223,7 +225,7 @@ test_no_space() {
 }
 
 # qcow2-maint finds the file, and keeps it when a table is loaded anew.
-test_tool() {
+part_tool() {
 	local dir maint=$LIVEBLK_BUILD/bin/qcow2-maint
 	lb_step "attach, resume and refusals by qcow2-maint"
 	dir=$(lb_scratch 100 ext4)
@@ -265,7 +267,7 @@ test_tool() {
 }
 
 # Reads and writes go on while the table is loaded anew.
-test_reload() {
+part_reload() {
 	local dir writer i
 	lb_step "new tables under load"
 	dir=$(lb_scratch 200 xfs)
@@ -288,25 +290,20 @@ test_reload() {
 	umount "$dir"
 }
 
-# LIVEBLK_PARTS: names of those to be done.
-part() { [ -z "${LIVEBLK_PARTS:-}" ] || [[ " $LIVEBLK_PARTS " == *" $1 "* ]]; }
-
-export PATH=$LIVEBLK_BUILD/bin:$PATH
-mib=1048576
-model=/run/model
-lb_load
-if part files; then
+part_files() {
 	test_files xfs no $((8 * mib))
 	test_files ext4 no $((8 * mib + 512 * 5)) cluster_size=4096
 	test_files btrfs no $((9 * mib + 512 * 5)) cluster_size=2M lazy_refcounts=on
 	test_files xfs yes $((9 * mib + 512 * 5)) cluster_size=2M lazy_refcounts=on
 	test_files ext4 yes $((8 * mib))
 	test_files tmpfs yes $((8 * mib + 512 * 5)) cluster_size=4096
-fi
-! part blocks || test_block_devices
-! part refusals || test_refusals
-! part hostile || test_hostile_entries
-! part space || test_no_space
-! part tool || test_tool
-! part reload || test_reload
+}
+
+export PATH=$LIVEBLK_BUILD/bin:$PATH
+mib=1048576
+model=/run/model
+lb_load
+for part in ${LIVEBLK_PARTS:-files blocks refusals hostile space tool reload}; do
+	"part_$part"
+done
 lb_unload
