@@ -57,6 +57,7 @@ void run(std::vector<std::string> words)
     maint::add_info(program.root());
     maint::add_check(program.root());
     maint::add_snapshot(program.root());
+    maint::add_bitmap(program.root());
     const Command::Action action = program.parse(std::move(words));
     try {
         action();
@@ -113,6 +114,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     run({"check", "--json", image.path()});
     run({"snapshot", "list", image.path()});
     run({"snapshot", "list", "--json", image.path()});
+    // That of the hostile images is called so.
+    run({"bitmap", "list", "--json", image.path()});
+    run({"bitmap", "dump", image.path(), "b"});
+    run({"bitmap", "merge", image.path(), "b", "b"});
+    run({"bitmap", "clear", image.path(), "b"});
+    run({"bitmap", "remove", image.path(), "b"});
     run({"check", "--repair", "leaks", image.path()});
     run({"check", "--repair", "all", image.path()});
     // libFuzzer's own limit is by the clock, which says more about what else the machine does.

@@ -188,12 +188,13 @@ int dump(const Arguments &args)
                                      [&](qcow2::Image &image, Progress &) { bits = bits_of(image, args.name); });
     else
         bits = bits_of(qcow2::Image(args.image, qcow2::Access::read_only), args.name);
-    Json ranges = Json::array();
-    bits->for_each_range([&](std::uint64_t start, std::uint64_t length) {
-        ranges.push_back({{"start", start}, {"length", length}});
-    });
     Json json = {{"bitmap", args.name}, {"granularity", 1ULL << bits->granularity_bits()}};
-    json["ranges"] = std::move(ranges);
+    // There may be billions of them.
+    json["ranges"] = Json::items([&bits](const auto &print) {
+        bits->for_each_range([&print](std::uint64_t start, std::uint64_t length) {
+            print({{"start", start}, {"length", length}});
+        });
+    });
     add_pause(json, pause);
     json.print();
     return status_done;

@@ -23,19 +23,25 @@ void print_leaf(const nlohmann::json &value)
 }
 
 // Each on a line of its own. Piece by piece: a hostile image can make the whole large.
-template <typename Range, typename Print>
-void print_lines(char opening, char closing, const Range &range, unsigned depth, Print print)
+template <typename ForEach, typename Print>
+void print_lines(char opening, char closing, unsigned depth, ForEach for_each, Print print)
 {
+    bool empty = true;
     fmt::print("{}", opening);
-    const char *before = "\n";
-    for (const auto &item : range) {
-        fmt::print("{}{:{}}", before, "", (depth + 1) * indent);
+    for_each([&](const auto &item) {
+        fmt::print("{}{:{}}", empty ? "\n" : ",\n", "", (depth + 1) * indent);
         print(item);
-        before = ",\n";
-    }
-    if (!range.empty())
+        empty = false;
+    });
+    if (!empty)
         fmt::print("\n{:{}}", "", depth * indent);
     fmt::print("{}", closing);
+}
+
+template <typename Range>
+auto each_of(const Range &range)
+{
+    return [&range](const auto &print) { std::for_each(range.begin(), range.end(), print); };
 }
 
 // The library takes the last of two members of one name.
@@ -87,6 +93,13 @@ Json Json::array()
     return json;
 }
 
+Json Json::items(Items make)
+{
+    Json json;
+    json.value_ = std::move(make);
+    return json;
+}
+
 Json &Json::operator[](const std::string &name)
 {
     Object &members = std::get<Object>(value_);
@@ -107,12 +120,15 @@ void Json::print() const
 
 void Json::print(unsigned depth) const
 {
-    const auto print_value = [depth](const auto &value) {
+    const auto print_item = [depth](const Json &item) { item.print(depth + 1); };
+    const auto print_value = [&](const auto &value) {
         using Value = std::decay_t<decltype(value)>;
         if constexpr (std::is_same_v<Value, Array>)
-            print_lines('[', ']', value, depth, [&](const Json &item) { item.print(depth + 1); });
+            print_lines('[', ']', depth, each_of(value), print_item);
+        else if constexpr (std::is_same_v<Value, Items>)
+            print_lines('[', ']', depth, value, print_item);
         else if constexpr (std::is_same_v<Value, Object>)
-            print_lines('{', '}', value, depth, [&](const auto &member) {
+            print_lines('{', '}', depth, each_of(value), [&](const auto &member) {
                 print_leaf(member.first);
                 fmt::print(": ");
                 member.second.print(depth + 1);

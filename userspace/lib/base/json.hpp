@@ -5,6 +5,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <string>
@@ -30,6 +31,9 @@ public:
     Json(std::unsigned_integral auto value) : value_(std::uint64_t{value}) {}
     Json(const std::vector<std::string> &texts) : value_(Array(texts.begin(), texts.end())) {}
     static Json array();
+    // An array whose items are made while it is printed, one at a time: it calls what it is given with each.
+    using Items = std::function<void(const std::function<void(const Json &)> &)>;
+    static Json items(Items make);
 
     // Of an object; a member that is not there is added.
     Json &operator[](const std::string &name);
@@ -42,7 +46,7 @@ public:
 private:
     void print(unsigned depth) const;
 
-    std::variant<std::string, bool, double, std::int64_t, std::uint64_t, Array, Object> value_;
+    std::variant<std::string, bool, double, std::int64_t, std::uint64_t, Array, Object, Items> value_;
 };
 
 // What an object has, as text. A member of an object in it has the names of both with a dot between them, which may

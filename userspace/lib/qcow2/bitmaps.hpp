@@ -25,7 +25,8 @@ struct Bitmap {
     std::uint8_t granularity_bits = 0;
     std::vector<std::byte> extra; // what is not known is kept
 
-    std::uint64_t granularity() const { return 1ULL << granularity_bits; }
+    // 0 if it is out of all range.
+    std::uint64_t granularity() const { return granularity_bits < 64 ? 1ULL << granularity_bits : 0; }
     // It records what changes.
     bool enabled() const { return flags & QCOW2_BITMAP_AUTO; }
     // It is being written to, or was not saved as it should have been.
