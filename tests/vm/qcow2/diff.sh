@@ -246,10 +246,12 @@ create_image() {
 prefill() {
 	random_percent 60 || return 0
 	local -a commands packed=()
-	local length=$((size < 8 * mib ? size : 8 * mib))
+	local length=$((size < 8 * mib ? size : 8 * mib)) most=30
+	# All may be in one host cluster, and each snapshot, and a revert, has as many references again.
+	((max_snapshots == 0 || refcount_bits >= 8)) || most=$((((1 << refcount_bits) - 1) / (max_snapshots + 2)))
 	# With a data file nothing can be compressed.
 	if [ "$preallocation $external" = "off no" ] && random_percent 60; then
-		choose_packed "$length" "$cluster" 30
+		choose_packed "$length" "$cluster" "$most"
 	fi
 	choose_writes "$length" 6
 	# A new file reads as zeros where QEMU has zeroed it, so one list serves both.
