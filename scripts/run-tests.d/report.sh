@@ -10,6 +10,16 @@ excerpt() { # LOG
 	echo "     | (all of it: build/logs/$1)"
 }
 
+# Why it failed: what the test says itself, or else the last line of its log.
+reason() { # LOG
+	local line=''
+	if [ -e "$logs/$1" ]; then
+		line=$(sed -n 's/^FAIL: //p' "$logs/$1" | tail -n 1)
+		[ -n "$line" ] || line=$(sed -E '/^[[:space:]]*$/d; /^exit status/d; /^to repeat:/d' "$logs/$1" | tail -n 1)
+	fi
+	echo "${line:-it has said nothing}" | cut -c 1-140
+}
+
 # One line for each test, and one word into the tally.
 report() { # ok|FAIL|skip KERNEL NAME SECONDS TEXT
 	{
@@ -18,6 +28,7 @@ report() { # ok|FAIL|skip KERNEL NAME SECONDS TEXT
 	} >"$results/said.$me"
 	cat "$results/said.$me"
 	rm "$results/said.$me"
+	[ "$1" != FAIL ] || echo "# failed: $3 on $2: $(reason "$2/${3%%,*}.log")" >>"$results/failed.$me"
 	echo "$1" >"$results/$2.$3.verdict"
 }
 
@@ -97,6 +108,8 @@ totals() {
 	skipped=$(grep -lrx skip --include='*.verdict' "$results" | wc -l) || true
 	# Whatever did not report is a failure too.
 	failed=$((all - passed - skipped))
+	# Once more at the end, where they are found if the middle of a long output is lost.
+	cat "$results"/failed.* 2>/dev/null || true
 	echo "$passed passed, $failed failed, $skipped skipped"
 	# A run that had no time for anything has shown nothing, but nothing wrong either.
 	[ "$failed" -eq 0 ] && { [ "$passed" -gt 0 ] || [ "$mode" = rest ] || out_of_time; }

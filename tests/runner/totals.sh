@@ -37,3 +37,4 @@ totals 1 "0 passed, 0 failed, 1 skipped" skips
 totals 0 "2 passed, 0 failed, 3 skipped" passes parts skips
 totals 1 "1 passed, 2 failed, 0 skipped" passes silent fails
 grep -q 'it is broken' "$work/out" || fail "the reason of a failure is not shown"
+tail -n 3 "$work/out" | grep -qx '# failed: fails on host: it is broken' || fail "the end does not say what failed"

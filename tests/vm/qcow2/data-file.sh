@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: guest data in an external data file, raw or not, in files and on block devices, as QEMU reads and writes it
 # needs: qemu-img qemu-io dmsetup blkdiscard fallocate jq
+# cpus: 1
 # timeout: 1500
 # mem: 2G
 # first: yes
