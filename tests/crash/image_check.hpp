@@ -31,6 +31,7 @@ struct CheckOptions {
     std::string attach;      // name to attach the image by through the module; empty: not attached
     std::string guest_fs;    // type of a file system inside the image, holding fsynced files
     std::string guest_mount; // where to mount that
+    std::size_t bitmaps = 0; // persistent bitmaps, enabled since the image was empty; 0: not looked at
     std::size_t recheck_every = 8; // points after which the image is checked once more, after the detach
 };
 
@@ -42,6 +43,9 @@ public:
     // Throws Corruption.
     void check(std::span<const std::byte> device, const Oracle &oracle);
 
+    // Bitmaps that were not in use, so that it was found out what they hold.
+    std::size_t good_bitmaps() const { return good_bitmaps_; }
+
 private:
     void put_on_target(std::span<const std::byte> device);
     void check_raw(std::span<const std::byte> device, const Oracle &oracle) const;
@@ -49,6 +53,7 @@ private:
     std::string data_path() const { return options_.lower_mount + "/" + options_.data_name; }
     void read_file(const std::string &path, std::vector<std::byte> &content);
     void check_content(const oracle::Reader &reader, const Oracle &oracle) const;
+    void check_bitmaps(const oracle::Reader &reader, const Oracle &oracle);
     void check_attached(const std::string &image, const oracle::Reader &reader, const Oracle &oracle);
     void check_device(const std::string &path, const oracle::Reader &reader);
     void check_guest_files(const std::string &path, const Oracle &oracle) const;
@@ -60,6 +65,7 @@ private:
     std::vector<std::byte> data_;
     std::vector<std::byte> image_; // kept from point to point: fresh memory is dear in a VM
     std::size_t points_ = 0;
+    std::size_t good_bitmaps_ = 0;
 };
 
 } // namespace liveblk::crash

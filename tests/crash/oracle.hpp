@@ -34,6 +34,9 @@ public:
     std::optional<std::string> judge_snapshot(const std::string &name, std::uint64_t sector,
                                               std::span<const std::byte> content) const;
 
+    // A write, zeroing or discard of it is durable: whoever keeps an account of changes has to have it.
+    bool surely_changed(std::uint64_t sector) const { return sector < bounds_.size() && bounds_[sector].durable > 0; }
+
     // Everything issued has been completed and flushed: only the newest version will do.
     void advance_to_end();
 

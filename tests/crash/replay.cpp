@@ -51,6 +51,7 @@ void add_options(liveblk::Command command, Options &options)
     command.add("--attach", options.check.attach, "attach each image through the module, under this name");
     command.add("--guest-fs", options.check.guest_fs, "file system inside the image");
     command.add("--guest-mount", options.check.guest_mount, "where to mount it");
+    command.add("--bitmaps", options.check.bitmaps, "number of its bitmaps, enabled since it was empty");
     command.add("--recheck-every", options.check.recheck_every, "points after which the detached image is checked")
         .positive();
     command.add("--keep", options.keep, "directory for the images that failed");
@@ -119,6 +120,7 @@ public:
     std::size_t tried() const { return tried_; }
     std::size_t corrupt() const { return corrupt_; }
     std::uint64_t omitted() const { return state_.omitted(); }
+    std::size_t good_bitmaps() const { return check_.good_bitmaps(); }
 
 private:
     void run_window(std::size_t w)
@@ -212,6 +214,8 @@ int run(const Options &options)
     replay.run();
     if (options.sabotage != "none")
         fmt::print("sabotage: {} writes left out or torn\n", replay.omitted());
+    if (options.check.bitmaps)
+        fmt::print("bitmaps called good: {}\n", replay.good_bitmaps());
     fmt::print("crash points: {} tried, {} corrupt\n", replay.tried(), replay.corrupt());
     // A run that tried nothing has shown nothing.
     if (replay.tried() == 0)
