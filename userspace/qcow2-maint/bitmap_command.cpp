@@ -2,13 +2,12 @@
 #include "commands.hpp"
 
 #include "base/error.hpp"
+#include "bitmap_list.hpp"
 #include "qcow2/bitmap_edits.hpp"
 #include "qcow2/bitmaps.hpp"
 #include "target.hpp"
-#include "text.hpp"
 
 #include <fmt/core.h>
-#include <fmt/ranges.h>
 
 #include <memory>
 #include <optional>
@@ -138,35 +137,16 @@ void add_merge(Command parent, const Shared &args)
     command.action([args] { return merge(*args); });
 }
 
-// As qemu-img info has them.
-std::vector<std::string> flags_of(const qcow2::Bitmap &b)
-{
-    std::vector<std::string> flags;
-    if (b.in_use())
-        flags.emplace_back("in-use");
-    if (b.enabled())
-        flags.emplace_back("auto");
-    return flags;
-}
-
 int list(const Arguments &args)
 {
     const auto device = live::find(args.image);
     const auto access = args.force_share ? qcow2::Access::read_only_shared : qcow2::Access::read_only;
     const qcow2::Image image = device ? live::read_beside(*device) : qcow2::Image(args.image, access);
     const std::vector<qcow2::Bitmap> bitmaps = qcow2::read_bitmaps(image).bitmaps;
-    Json all = Json::array();
-    if (!args.json)
-        fmt::print("{:<40} {:>12} {}\n", "NAME", "GRANULARITY", "FLAGS");
-    for (const qcow2::Bitmap &b : bitmaps) {
-        if (args.json)
-            all.push_back({{"name", b.name}, {"granularity", b.granularity()}, {"flags", flags_of(b)}});
-        else
-            fmt::print("{:<40} {:>12} {}\n", qcow2::printable(b.name), human_size(b.granularity()),
-                       fmt::join(flags_of(b), " "));
-    }
     if (args.json)
-        all.print();
+        bitmaps_as_json(bitmaps).print();
+    else
+        print_bitmaps(bitmaps);
     return status_done;
 }
 

@@ -21,6 +21,8 @@ name=tracked
 device=/dev/mapper/$name
 mnt=/run/liveblk-tracked
 
+listed='."format-specific".data.bitmaps | sort_by(.name)'
+
 # Copies what a bitmap says has changed.
 incremental() { # BITMAP FILE
 	local start length
@@ -72,6 +74,8 @@ test_incremental() {
 	# What comes after a backup is in the next bitmap at least.
 	"$maint" bitmap add "$name" tuesday
 	"$maint" bitmap disable "$name" monday
+	[ "$("$maint" info --json "$name" | jq -S "$listed")" = "$(qemu-img info -U --output=json "$dir/image" |
+		jq -S "$listed")" ] || lb_fail "info does not list the bitmaps as qemu-img does: $("$maint" info "$name")"
 	incremental monday "$backup"
 	cmp "$device" "$backup" || lb_fail "the first incremental backup is not the disk"
 	[ "$(recorded)" -lt $((40 << 20)) ] || lb_fail "it has copied nearly all: $(recorded) bytes"
