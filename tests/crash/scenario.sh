@@ -15,8 +15,8 @@ crash_write_late=0
 crash_flush_in_turn=1
 # Names of scenarios; without one all there are.
 crash_only=${LIVEBLK_CRASH_ONLY:-}
-# Arguments of crash-replay for what is replayed, here and on the host.
-crash_expect=''
+# Arguments of crash-replay for the replay on the host; each line is one.
+crash_on_host=''
 # A full campaign does everything so often, each time with another seed.
 crash_times=1
 [ "${LIVEBLK_FULL:-0}" != 1 ] || crash_times=${LIVEBLK_CRASH_TIMES:-2}
@@ -91,9 +91,8 @@ crash_replay() {
 	shift
 	mkdir -p "$keep"
 	output=$crash_dir/output
-	# shellcheck disable=SC2086 # several arguments
 	if ! "$crash_bin/crash-replay" --log "$crash_log" --base "$crash_dir/base" --history "$crash_dir/history" \
-		--target "$crash_target" --seed "$crash_seed" --points "$points" --keep "$keep" $crash_expect "$@" |
+		--target "$crash_target" --seed "$crash_seed" --points "$points" --keep "$keep" "$@" |
 		tee "$output"; then
 		crash_keep "$keep"
 		dmesg | tail -30
@@ -108,7 +107,7 @@ crash_keep() { # DIRECTORY
 	cp --sparse=always "$crash_dir/base" "$crash_dir/history" "$1"
 	dd if="$crash_log" of="$1/log" bs=1M count="$crash_log_mib" iflag=direct conv=sparse status=none
 	echo "$crash_seed" >"$1/seed"
-	echo "$crash_expect" >"$1/arguments"
+	echo "$crash_on_host" >"$1/arguments"
 }
 
 crash_wanted() { [ -z "$crash_only" ] || [[ " $crash_only " == *" $1 "* ]]; } # NAME

@@ -9,7 +9,7 @@ set -eu -o pipefail
 . tests/vm/lib.sh
 . tests/crash/scenario.sh
 
-crash_expect="--bitmaps 3 --all --between 60"
+crash_on_host="--bitmaps 3 --all --between 60"
 
 # Only while the device is suspended can a bitmap be good: each snapshot is taken in such a time.
 bitmaps_scenario() { # NAME SIZE CREATE-OPTIONS
