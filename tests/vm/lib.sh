@@ -41,6 +41,11 @@ lb_kernel_number() {
 	echo "$n"
 }
 
+# Whether the case with this number is for this kernel: in the short form each has every other one.
+lb_turn() { # NUMBER
+	[ "${LIVEBLK_FULL:-0}" = 1 ] || (($(($1 + $(lb_kernel_number))) % 2 == 0))
+}
+
 lb_next() { # KIND: 0, 1, 2...
 	local n=0
 	[ ! -e "$lb_state/$1" ] || n=$(<"$lb_state/$1")

@@ -260,11 +260,11 @@ part_hostile() {
 part_record() {
 	local dir
 	dir=$(lb_scratch 400 xfs)
-	test_record "$dir/image" $((32 * mib))
-	test_record "$dir/large" $((32 * mib + 512 * 5)) cluster_size=2M
-	test_record "$dir/small" $((24 * mib)) cluster_size=4096 lazy_refcounts=on
+	! lb_turn 0 || test_record "$dir/image" $((32 * mib))
+	! lb_turn 0 || test_record "$dir/large" $((32 * mib + 512 * 5)) cluster_size=2M
+	! lb_turn 1 || test_record "$dir/small" $((24 * mib)) cluster_size=4096 lazy_refcounts=on
 	umount "$dir"
-	test_record "$(lb_ramdisk 64)" $((32 * mib))
+	! lb_turn 1 || test_record "$(lb_ramdisk 64)" $((32 * mib))
 }
 
 lb_load

@@ -7,7 +7,7 @@
 # first: yes
 #
 # Environment: LIVEBLK_SEED, the seed of the first geometry, each further one counts one up;
-# LIVEBLK_GEOMETRIES, how many (default 16, 300 with LIVEBLK_FULL=1, 8 on a debug kernel).
+# LIVEBLK_GEOMETRIES, how many (default 12, 300 with LIVEBLK_FULL=1, 8 on a debug kernel).
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
@@ -15,7 +15,7 @@ set -eu -o pipefail
 . tests/lib/random.sh
 
 seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
-default_count=16
+default_count=12
 [ "${LIVEBLK_FULL:-0}" != 1 ] || default_count=300
 [ ! -e /sys/kernel/debug/kmemleak ] || default_count=8
 count=${LIVEBLK_GEOMETRIES:-$default_count}
