@@ -95,6 +95,54 @@ raw-data-on-block() {
 	rm "$image"
 }
 
+# With one bitmap that records, of the smallest granules that requests have here; none of them is marked at first.
+bitmap-on-block() {
+	local image=/dev/ram11
+	qemu-img create -q -f qcow2 "$image" "${bench_mib}M"
+	blockdev --flushbufs "$image"
+	qemu-img bitmap --add -g 4k "$image" recorded
+	bench_qcow2 bench-bitmap "$image"
+	bench_fill "$bench_dev"
+	dmsetup suspend bench-bitmap
+	qemu-img bitmap --clear "$image" recorded
+	dmsetup resume bench-bitmap
+	bench_run bitmap-on-block randwrite-4k-qd32 randwrite 4k 32 "$bench_ios"
+	lb_detach bench-bitmap
+}
+
+bench_attach_over() { bench_qcow2 bench-new "$1" backing qcow2 "$bench_xfs/base.qcow2"; }
+
+# First writes where there is something below.
+overlay() {
+	local image=$bench_xfs/overlay.qcow2 base=$bench_xfs/base.qcow2
+	qemu-img create -q -f qcow2 -o preallocation=full "$base" "${bench_mib}M"
+	bench_backing=$base
+	bench_alloc nbd-over-xfs bench_nbd bench_nbd_stop "$image"
+	bench_alloc qcow2-over-xfs bench_attach_over bench_detach_new "$image"
+	bench_backing=''
+	rm "$image" "$base"
+}
+
+bench_read_compressed() { # PATH
+	bench_run "$1" compressed-read-4k read 4k 32 "$bench_ios"
+	bench_run "$1" compressed-read-256k read 256k 8 $((bench_ios / 12))
+}
+
+# Text of numbers, which zlib makes a third of.
+compressed() {
+	local image=$bench_xfs/compressed.qcow2 text=$bench_xfs/text
+	seq 1000000 99999999 | head -c "${bench_mib}M" >"$text" || true
+	qemu-img convert -c -f raw -O qcow2 "$text" "$image"
+	rm "$text"
+	bench_nbd "$image"
+	bench_read_compressed nbd-compressed
+	bench_nbd_stop
+	bench_qcow2 bench-compressed "$image"
+	bench_read_compressed qcow2-compressed
+	lb_detach bench-compressed
+	rm "$image"
+}
+
 discard() {
 	local full=$bench_xfs/full.qcow2 image=$bench_xfs/discard.qcow2
 	qemu-img create -q -f qcow2 -o preallocation=metadata "$full" "${BENCH_DISCARD:-64G}"
@@ -109,7 +157,7 @@ mkdir -p /run/bench
 modprobe brd || lb_fail "brd cannot be loaded"
 bench_mount xfs "$bench_xfs"
 bench_mount ext4 /run/bench/ext4
-for path in ${BENCH_PATHS:-brd dm-linear loop-on-xfs nbd-on-xfs qcow2-on-xfs qcow2-on-ext4 qcow2-on-block raw-data-on-block discard}; do
+for path in ${BENCH_PATHS:-brd dm-linear loop-on-xfs nbd-on-xfs qcow2-on-xfs qcow2-on-ext4 qcow2-on-block raw-data-on-block bitmap-on-block overlay compressed discard}; do
 	"$path"
 done
 umount "$bench_xfs" /run/bench/ext4

@@ -85,15 +85,20 @@ bench_mapped() { # PATH
 	bench_run "$1" write-256k write 256k 8 $((bench_ios / 12))
 }
 
+# What new images have below them; nothing, if this is empty.
+bench_backing=''
+
+bench_new_image() { qemu-img create -q -f qcow2 ${bench_backing:+-F qcow2 -b "$bench_backing"} "$1" "${bench_mib}M"; }
+
 # First writes: $1 is the path; $2 attaches a new image, $3 detaches it, both called with the image.
 bench_alloc() {
 	local path=$1 attach=$2 detach=$3 image=$4
-	qemu-img create -q -f qcow2 "$image" "${bench_mib}M"
+	bench_new_image "$image"
 	"$attach" "$image"
 	bench_run "$path" alloc-4k-random randwrite 4k 32 $((bench_ios / 4))
 	"$detach"
 	[ -z "${BENCH_SMOKE:-}" ] || return 0
-	qemu-img create -q -f qcow2 "$image" "${bench_mib}M"
+	bench_new_image "$image"
 	"$attach" "$image"
 	bench_run "$path" alloc-64k-sequential write 64k 32 $((bench_mib * 16))
 	"$detach"
@@ -138,6 +143,11 @@ bench_ratios() {
 			["qcow2-on-block", "dm-linear", "randwrite-4k-qd32", 0.95],
 			["raw-data-on-block", "dm-linear", "randread-4k-qd32", 0.93],
 			["raw-data-on-block", "dm-linear", "randwrite-4k-qd32", 0.93],
+			["bitmap-on-block", "qcow2-on-block", "randwrite-4k-qd32", 0.95],
+			["qcow2-over-xfs", "nbd-over-xfs", "alloc-4k-random", 3],
+			["qcow2-over-xfs", "nbd-over-xfs", "alloc-64k-sequential", 3],
+			["qcow2-compressed", "nbd-compressed", "compressed-read-4k", 3],
+			["qcow2-compressed", "nbd-compressed", "compressed-read-256k", 3],
 			["qcow2-on-xfs", "nbd-on-xfs", "randread-4k-qd32", 5],
 			["qcow2-on-xfs", "nbd-on-xfs", "randwrite-4k-qd32", 5],
 			["qcow2-on-xfs", "nbd-on-xfs", "alloc-4k-random", 3],
