@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# test: 300 images of random kinds, edited by qcow2-maint and qemu-img in turn, checked and compared with a model
+# test: 200 images of random kinds, edited by qcow2-maint and qemu-img in turn, checked and compared with a model
 set -eu -o pipefail
 # shellcheck source=tests/runner/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/maint/lib.sh
 . "$repo/tests/maint/lib.sh"
 
-images=${LIVEBLK_IMAGES:-300} edits=3 compare_each=''
+images=${LIVEBLK_IMAGES:-200} edits=3 compare_each=''
 if [ "${LIVEBLK_FULL:-0}" = 1 ]; then images=3000 edits=12 compare_each=yes; fi
 seed=${LIVEBLK_SEED:-$RANDOM}
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: loop-copy as a disk: shared extents, files on it, discard, read-only, resize, partitions, block size, autoclear, hanging file systems
 # needs: jq filefrag fio mkfs.btrfs mkfs.xfs mkfs.ext4 e2fsck xfs_repair sfdisk blkdiscard fstrim fsfreeze
+# cpus: 1
 # timeout: 600
 # mem: 3G
 # disks: 256M

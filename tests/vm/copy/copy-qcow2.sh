@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: copies on dm-qcow2 go to its store, into clusters that are new or shared, also while tables are reloaded
 # needs: qemu-img jq dmsetup filefrag mkfs.xfs mkfs.ext4
+# cpus: 1
 # timeout: 400
 # mem: 3G
 # debug: yes

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: blk-copy from program to driver and back: offloaded, emulated, refused; page caches; attributes
 # needs: jq dmsetup mkfs.minix blkdiscard python3
+# cpus: 1
 # timeout: 200
 # debug: yes
 # first: yes

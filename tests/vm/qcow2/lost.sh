@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # test: an image whose changes could not be written never comes back as it was without being told to
 # needs: qemu-img qemu-io dmsetup jq mkfs.minix
+# cpus: 1
 # timeout: 600
 # first: yes
 #
