@@ -44,6 +44,14 @@ ends_with 2 "blk-interpose: unknown subcommand 'none'" "$repo/build/bin/blk-inte
 ends_with 2 "blk-copy: unknown subcommand 'none'" "$repo/build/bin/blk-copy" loop none
 ends_with 1 "IMAGE is required" "$maint" check
 
+echo "bitmaps that are damaged hide nothing else, and are as large as they claim"
+must "$repo/build/bin/qcow2-hostile" make bitmaps-directory-beyond-the-end "$work/bitmaps"
+ends_with 0 "list the bitmaps of '$work/bitmaps': " "$maint" info "$work/bitmaps"
+grep -q "^virtual size:" "$work/out" || fail "nothing else is shown"
+must "$repo/build/bin/qcow2-hostile" make bitmap-granularity-64-bits "$work/bitmaps"
+must "$maint" bitmap list --json "$work/bitmaps"
+jq -e '.[0].granularity == 0' "$work/out" >/dev/null || fail "a granularity out of all range is shown as another"
+
 echo "snapshots whose names are the ids of others"
 must qemu-img create -q -f qcow2 "$work/named" 1M
 for name in 3 2 1; do

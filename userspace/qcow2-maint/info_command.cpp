@@ -75,18 +75,33 @@ std::vector<std::string> features(const qcow2::Header &h, FeatureKind kind, std:
     return names;
 }
 
-// Of an image that is being written to, or that cannot be read in full, these are not known.
+// An image of which a part cannot be read has all else to be shown.
+template <typename Read>
+auto if_readable(const qcow2::Image &image, const char *doing, Read read) -> std::optional<decltype(read())>
+{
+    try {
+        return read();
+    } catch (const Error &e) {
+        fmt::print(stderr, "qcow2-maint: {} '{}': {}\n", doing, image.path(), e.what());
+        return std::nullopt;
+    }
+}
+
+// Of an image that is being written to they are not known.
 std::optional<qcow2::CheckReport> usage_of(const qcow2::Image &image, const Arguments &args)
 {
     if (args.force_share)
         return std::nullopt;
-    try {
+    return if_readable(image, "count what is allocated in", [&image] {
         Progress progress;
         return qcow2::Checker(image, progress).run();
-    } catch (const Error &e) {
-        fmt::print(stderr, "qcow2-maint: count what '{}' uses: {}\n", image.path(), e.what());
-        return std::nullopt;
-    }
+    });
+}
+
+std::vector<qcow2::Bitmap> bitmaps_of(const qcow2::Image &image)
+{
+    return if_readable(image, "list the bitmaps of", [&image] { return qcow2::read_bitmaps(image).bitmaps; })
+        .value_or(std::vector<qcow2::Bitmap>());
 }
 
 std::string encryption(const qcow2::Header &h)
@@ -123,27 +138,15 @@ Json usage_as_json(const qcow2::CheckReport &r)
             {"corruptions", r.corruptions}};
 }
 
-// An image whose bitmaps cannot be read has all else to be shown.
-std::vector<qcow2::Bitmap> bitmaps_of(const qcow2::Image &image)
-{
-    try {
-        return qcow2::read_bitmaps(image).bitmaps;
-    } catch (const Error &e) {
-        fmt::print(stderr, "qcow2-maint: list the bitmaps of '{}': {}\n", image.path(), e.what());
-        return {};
-    }
-}
-
 struct Facts {
     qcow2::Image image;
-    std::vector<qcow2::Bitmap> bitmaps;
     std::optional<qcow2::CheckReport> usage;
     std::optional<DeviceFacts> device;
 };
 
 Json as_json(const Facts &facts)
 {
-    const auto &[image, bitmaps, usage, device] = facts;
+    const auto &[image, usage, device] = facts;
     const qcow2::Header &h = image.header();
     Json json = {{"filename", image.path()},         {"format", "qcow2"},
                  {"virtual-size", h.size},           {"actual-size", image.file().host_bytes()},
@@ -166,7 +169,7 @@ Json as_json(const Facts &facts)
                                  {"encryption", encryption(h)}}}};
     if (h.has_data_file())
         json["format-specific"]["data"]["data-file-raw"] = (h.autoclear & qcow2::autoclear_raw_external) != 0;
-    if (!bitmaps.empty())
+    if (const auto bitmaps = bitmaps_of(image); !bitmaps.empty())
         json["format-specific"]["data"]["bitmaps"] = bitmaps_as_json(bitmaps);
     json["features"] = {{"incompatible", features(h, FeatureKind::incompatible, h.incompatible)},
                         {"compatible", features(h, FeatureKind::compatible, h.compatible)},
@@ -209,7 +212,7 @@ void print_usage(const qcow2::CheckReport &r)
 
 void print_text(const Facts &facts)
 {
-    const auto &[image, bitmaps, usage, device] = facts;
+    const auto &[image, usage, device] = facts;
     const qcow2::Header &h = image.header();
     line("image", image.path());
     if (device)
@@ -235,7 +238,7 @@ void print_text(const Facts &facts)
     line("snapshots", std::to_string(h.nb_snapshots));
     if (h.nb_snapshots)
         print_snapshots(image.snapshots().snapshots);
-    if (!bitmaps.empty()) {
+    if (const auto bitmaps = bitmaps_of(image); !bitmaps.empty()) {
         line("bitmaps", std::to_string(bitmaps.size()));
         print_bitmaps(bitmaps);
     }
@@ -262,19 +265,15 @@ Json raw_as_json(const qcow2::ImageFile &file)
 
 Facts facts_of(qcow2::Image image, const Arguments &args)
 {
-    auto bitmaps = bitmaps_of(image);
     auto usage = usage_of(image, args);
-    return {std::move(image), std::move(bitmaps), std::move(usage), std::nullopt};
+    return {std::move(image), std::move(usage), std::nullopt};
 }
 
 // Beside a live device what is allocated changes all the time, and is not counted.
 Facts facts_of(const Arguments &args)
 {
-    if (const auto device = live::find(args.image)) {
-        qcow2::Image image = live::read_beside(*device);
-        auto bitmaps = bitmaps_of(image);
-        return {std::move(image), std::move(bitmaps), std::nullopt, facts_of(*device)};
-    }
+    if (const auto device = live::find(args.image))
+        return {live::read_beside(*device), std::nullopt, facts_of(*device)};
     return facts_of(qcow2::Image(args.image, args.access()), args);
 }
 
