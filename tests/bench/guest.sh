@@ -116,10 +116,8 @@ bench_attach_over() { bench_qcow2 bench-new "$1" backing qcow2 "$bench_xfs/base.
 overlay() {
 	local image=$bench_xfs/overlay.qcow2 base=$bench_xfs/base.qcow2
 	qemu-img create -q -f qcow2 -o preallocation=full "$base" "${bench_mib}M"
-	bench_backing=$base
-	bench_alloc nbd-over-xfs bench_nbd bench_nbd_stop "$image"
-	bench_alloc qcow2-over-xfs bench_attach_over bench_detach_new "$image"
-	bench_backing=''
+	bench_alloc nbd-over-xfs bench_nbd bench_nbd_stop "$image" "$base"
+	bench_alloc qcow2-over-xfs bench_attach_over bench_detach_new "$image" "$base"
 	rm "$image" "$base"
 }
 

@@ -85,20 +85,15 @@ bench_mapped() { # PATH
 	bench_run "$1" write-256k write 256k 8 $((bench_ios / 12))
 }
 
-# What new images have below them; nothing, if this is empty.
-bench_backing=''
-
-bench_new_image() { qemu-img create -q -f qcow2 ${bench_backing:+-F qcow2 -b "$bench_backing"} "$1" "${bench_mib}M"; }
-
-# First writes: $1 is the path; $2 attaches a new image, $3 detaches it, both called with the image.
-bench_alloc() {
-	local path=$1 attach=$2 detach=$3 image=$4
-	bench_new_image "$image"
+# First writes: $1 is the path; $2 attaches a new image, $3 detaches it, both called with the image; BASE is below it.
+bench_alloc() { # PATH ATTACH DETACH IMAGE [BASE]
+	local path=$1 attach=$2 detach=$3 image=$4 create=(qemu-img create -q -f qcow2 ${5:+-F qcow2 -b "$5"})
+	"${create[@]}" "$image" "${bench_mib}M"
 	"$attach" "$image"
 	bench_run "$path" alloc-4k-random randwrite 4k 32 $((bench_ios / 4))
 	"$detach"
 	[ -z "${BENCH_SMOKE:-}" ] || return 0
-	bench_new_image "$image"
+	"${create[@]}" "$image" "${bench_mib}M"
 	"$attach" "$image"
 	bench_run "$path" alloc-64k-sequential write 64k 32 $((bench_mib * 16))
 	"$detach"
