@@ -110,6 +110,7 @@ totals() {
 	failed=$((all - passed - skipped))
 	# Once more at the end, where they are found if the middle of a long output is lost.
 	cat "$results"/failed.* 2>/dev/null || true
+	find "$results" -name '*.verdict' -empty -printf '# failed: %f: it has not ended\n'
 	echo "$passed passed, $failed failed, $skipped skipped"
 	# A run that had no time for anything has shown nothing, but nothing wrong either.
 	[ "$failed" -eq 0 ] && { [ "$passed" -gt 0 ] || [ "$mode" = rest ] || out_of_time; }
