@@ -6,6 +6,7 @@ crash_bin=$LIVEBLK_BUILD/bin
 crash_dir=/run/crash
 crash_seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
 crash_tried=0
+crash_recorded=0
 # The disk that the workload or the image is on.
 crash_store=/dev/mapper/crash-store
 # Some flushes below the log take a random time, up to so many milliseconds, and some writes with them; above it there is
@@ -149,6 +150,7 @@ crash_record_image() { # [WORKLOAD-ARGUMENT...]
 	lb_detach crash-dev
 	crash_log_stop
 	crash_keep "$LIVEBLK_RESULTS/replay/$crash_seed-$crash_name"
+	crash_recorded=$((crash_recorded + 1))
 }
 
 # crash_rounds FUNCTION: what a test consists of.
@@ -163,6 +165,6 @@ crash_rounds() {
 # crash_total: the last thing; the disks are gone.
 crash_total() {
 	rmmod dm-flush-order || lb_fail "dm-flush-order cannot be unloaded"
-	[ "$crash_tried" -gt 0 ] || lb_fail "no scenario is called '$crash_only' here"
+	[ $((crash_tried + crash_recorded)) -gt 0 ] || lb_fail "no scenario is called '$crash_only' here"
 	echo "crash points: $crash_tried tried, 0 corrupt"
 }

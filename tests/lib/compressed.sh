@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
-# Images with compressed clusters, for the tests of them. Needs tests/vm/lib.sh, tests/lib/random.sh, tests/lib/model.sh.
+# Images with compressed clusters, for the tests of them. Needs tests/vm/lib.sh.
 # shellcheck disable=SC2034 # what is set here is for those who source it
 # shellcheck disable=SC2154
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
+# shellcheck source=tests/lib/random.sh
+. tests/lib/random.sh
+# shellcheck source=tests/lib/model.sh
+. tests/lib/model.sh
 
 mib=1048576
 name=packed
 device=/dev/mapper/$name
 maint=$LIVEBLK_BUILD/bin/qcow2-maint
-seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
-echo "seed $seed (LIVEBLK_SEED)"
-random_seed "$seed"
+random_start
 
 # Text that is nowhere alike, with zeros in it and something that cannot be compressed.
 make_source() { # FILE BYTES
@@ -28,14 +32,6 @@ compress() { # SOURCE IMAGE CLUSTER TYPE [OPTION]
 
 compressed_clusters() { "$maint" info --json "$1" | jq '.usage."compressed-clusters"'; }
 unpacked() { dmsetup status "${1:-$name}" | cut -d' ' -f18; }
-
-# The clusters that were unpacked since there were BEFORE.
-must_have_unpacked() { # BEFORE HOW-MANY WHEN
-	local n=$(($(unpacked) - $1))
-	[ "$n" = "$2" ] || lb_fail "$3, $n clusters were unpacked, not $2"
-}
-
-same_as() { cmp "$device" "$1" || lb_fail "$device does not read as $1"; } # FILE
 
 fresh() { # what the next read finds was not read before
 	sync
@@ -78,9 +74,6 @@ write_over() { # CLUSTER
 number_at() { od -An -v -tu8 --endian=big -j "$2" -N 8 "$1" | tr -d ' '; } # FILE OFFSET
 # The L2 entry of a guest cluster, in an image of one L2 table.
 entry_at() { echo $((($(number_at "$bad" "$(number_at "$bad" 40)") & 0xfffffffffffe00) + $1 * 8)); } # CLUSTER
-poke_hex() { printf '%b' "${3//??/\\x&}" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; } # FILE OFFSET HEX
-set_entry() { poke_hex "$bad" "$(entry_at "$1")" "$(printf %016x "$2")"; }                     # CLUSTER VALUE
-
 
 # Loads the modules and sets dir and tmp, for images and for models, and source, of size bytes.
 begin_packed() {

@@ -9,6 +9,13 @@ random_seed() { # NUMBER
 	random_below 2
 }
 
+# Sets seed to LIVEBLK_SEED, or to any, says which, and begins with it.
+random_start() {
+	seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
+	echo "seed $seed (LIVEBLK_SEED)"
+	random_seed "$seed"
+}
+
 # REPLY: a number in [0, LIMIT)
 random_below() { # LIMIT
 	random_state=$((random_state * 6364136223846793005 + 1442695040888963407))

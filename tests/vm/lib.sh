@@ -43,7 +43,7 @@ lb_kernel_number() {
 
 # Whether the case with this number is for this kernel: in the short form each has every other one.
 lb_turn() { # NUMBER
-	[ "${LIVEBLK_FULL:-0}" = 1 ] || (($(($1 + $(lb_kernel_number))) % 2 == 0))
+	[ "${LIVEBLK_FULL:-0}" = 1 ] || ((($1 + $(lb_kernel_number)) % 2 == 0))
 }
 
 lb_next() { # KIND: 0, 1, 2...

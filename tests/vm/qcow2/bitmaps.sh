@@ -20,9 +20,7 @@ mib=1048576
 name=recorded
 device=/dev/mapper/$name
 ranges=/run/ranges # what was touched since a bitmap was made: lines "OFFSET BYTES"
-seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
-echo "seed $seed (LIVEBLK_SEED)"
-random_seed "$seed"
+random_start
 
 # Numbers of granules, from lines "OFFSET BYTES".
 granules() { # GRANULARITY

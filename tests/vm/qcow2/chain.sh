@@ -15,9 +15,7 @@ set -eu -o pipefail
 # shellcheck source=tests/lib/model.sh
 . tests/lib/model.sh
 
-seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
-echo "seed $seed (LIVEBLK_SEED)"
-random_seed "$seed"
+random_start
 
 overlay() { # FILE CLUSTER SIZE FORMAT BACKING [OPTION]
 	qemu-img create -q -f qcow2 -o "cluster_size=$2${6:+,$6}" -F "$4" -b "$5" "$1" "$3" || lb_fail "no overlay $1"

@@ -11,12 +11,6 @@
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
-# shellcheck source=tests/lib/random.sh
-. tests/lib/random.sh
-# shellcheck source=tests/lib/model.sh
-. tests/lib/model.sh
 # shellcheck source=tests/lib/compressed.sh
 . tests/lib/compressed.sh
 

@@ -10,14 +10,11 @@
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
-# shellcheck source=tests/lib/random.sh
-. tests/lib/random.sh
-# shellcheck source=tests/lib/model.sh
-. tests/lib/model.sh
 # shellcheck source=tests/lib/compressed.sh
 . tests/lib/compressed.sh
+
+poke_hex() { printf '%b' "${3//??/\\x&}" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; } # FILE OFFSET HEX
+set_entry() { poke_hex "$bad" "$(entry_at "$1")" "$(printf %016x "$2")"; }                     # CLUSTER VALUE
 
 # Something else in the place of the compressed cluster 1; all of it is this file.
 instead() { # FILE

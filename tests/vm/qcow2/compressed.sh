@@ -10,14 +10,16 @@
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
-# shellcheck source=tests/lib/random.sh
-. tests/lib/random.sh
-# shellcheck source=tests/lib/model.sh
-. tests/lib/model.sh
 # shellcheck source=tests/lib/compressed.sh
 . tests/lib/compressed.sh
+
+# The clusters that were unpacked since there were BEFORE.
+must_have_unpacked() { # BEFORE HOW-MANY WHEN
+	local n=$(($(unpacked) - $1))
+	[ "$n" = "$2" ] || lb_fail "$3, $n clusters were unpacked, not $2"
+}
+
+same_as() { cmp "$device" "$1" || lb_fail "$device does not read as $1"; } # FILE
 
 read_in_pieces() { # CLUSTER TYPE [OPTION]
 	local image=$dir/read.qcow2 before clusters i

@@ -33,4 +33,4 @@ lb_load
 crash_disks 32
 crash_rounds run_all
 lb_unload
-rmmod dm-flush-order
+crash_total

@@ -18,9 +18,7 @@ set -eu -o pipefail
 # shellcheck source=tests/lib/model.sh
 . tests/lib/model.sh
 
-seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
-echo "seed $seed (LIVEBLK_SEED)"
-random_seed "$seed"
+random_start
 
 # An image whose data is in DATA.
 external() { # IMAGE DATA SIZE RAW OPTION...
