@@ -7,19 +7,49 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <set>
+#include <string>
+#include <string_view>
 
 namespace liveblk {
 namespace {
 
 constexpr unsigned indent = 4;
 
+constexpr std::array<std::string_view, ' '> escapes = {
+    "\\u0000", "\\u0001", "\\u0002", "\\u0003", "\\u0004", "\\u0005", "\\u0006", "\\u0007",
+    "\\b",     "\\t",     "\\n",     "\\u000b", "\\f",     "\\r",     "\\u000e", "\\u000f",
+    "\\u0010", "\\u0011", "\\u0012", "\\u0013", "\\u0014", "\\u0015", "\\u0016", "\\u0017",
+    "\\u0018", "\\u0019", "\\u001a", "\\u001b", "\\u001c", "\\u001d", "\\u001e", "\\u001f"};
+
+std::string dump(const nlohmann::json &value)
+{
+    return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 void print_leaf(const nlohmann::json &value)
 {
-    constexpr auto replace = nlohmann::json::error_handler_t::replace;
-    const std::string text = value.dump(-1, ' ', false, replace);
-    std::fwrite(text.data(), 1, text.size(), stdout);
+    fmt::print("{}", dump(value));
+}
+
+// Control characters are escaped here: the library calls snprintf() for each, which is seconds for what a hostile image
+// has for names.
+void print_leaf(const std::string &text)
+{
+    const auto is_control = [](unsigned char c) { return c < ' '; };
+    std::string line = "\"";
+    for (auto at = text.begin(); at != text.end();) {
+        const auto control = std::find_if(at, text.end(), is_control);
+        if (control != at) {
+            const std::string quoted = dump(std::string(at, control));
+            line.append(quoted, 1, quoted.size() - 2);
+        }
+        at = std::find_if_not(control, text.end(), is_control);
+        std::for_each(control, at, [&line](unsigned char c) { line += escapes[c]; });
+    }
+    fmt::print("{}\"", line);
 }
 
 // Each on a line of its own. Piece by piece: a hostile image can make the whole large.
