@@ -98,17 +98,23 @@ u64 qcow2_compressed_run(const struct qcow2_geometry *g, u64 entry, u32 *count)
 
 /**
  * qcow2_subclusters_valid() - whether an extended L2 entry makes sense
+ * @g: geometry
  * @entry: its first word in native order
  * @bitmap: its second word: 32 bits of what is allocated, 32 of what is zero
  *
- * Source: specification, "Extended L2 Entries". No subcluster is both, and a
- * compressed cluster has none.
+ * Source: specification, "Extended L2 Entries". No subcluster is both, none is
+ * allocated without a host cluster, and a compressed cluster has none.
  */
-bool qcow2_subclusters_valid(u64 entry, u64 bitmap)
+bool qcow2_subclusters_valid(const struct qcow2_geometry *g, u64 entry,
+			     u64 bitmap)
 {
 	if (entry & QCOW2_OFLAG_COMPRESSED)
 		return !bitmap;
-	return !((u32)bitmap & (u32)(bitmap >> 32));
+	/* In a data file 0 is a place like any other, told by COPIED. */
+	if (!(entry & QCOW2_OFFSET_MASK) &&
+	    !(qcow2_data_file(g) && (entry & QCOW2_OFLAG_COPIED)))
+		return !(bitmap & QCOW2_SUB_DATA);
+	return !(bitmap & QCOW2_SUB_DATA & (bitmap >> QCOW2_SUBCLUSTERS));
 }
 
 /**

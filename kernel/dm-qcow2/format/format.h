@@ -15,6 +15,9 @@
 #define QCOW2_MAX_CLUSTER_BITS	21
 /* Below this a metadata block would be smaller than a page of the cache. */
 #define QCOW2_MIN_SUPPORTED_CLUSTER_BITS 12
+/* With extended L2 entries a cluster has so many subclusters. */
+#define QCOW2_SUBCLUSTER_BITS	5
+#define QCOW2_SUBCLUSTERS	(1U << QCOW2_SUBCLUSTER_BITS)
 /* Below this a subcluster would be smaller than a sector. */
 #define QCOW2_MIN_EXTL2_CLUSTER_BITS 14
 #define QCOW2_SECTOR_SIZE	512U
@@ -76,6 +79,9 @@
 #define QCOW2_OFFSET_MASK	0x00fffffffffffe00ULL
 #define QCOW2_L1E_RESERVED	0x7f000000000001ffULL
 #define QCOW2_L2E_RESERVED	0x3f000000000001feULL
+/* The second word of an extended L2 entry: two bits for each subcluster. */
+#define QCOW2_SUB_DATA		0x00000000ffffffffULL /* in the host cluster */
+#define QCOW2_SUB_ZERO		0xffffffff00000000ULL /* reads as zeros */
 #define QCOW2_REFTABLE_RESERVED	0x00000000000001ffULL
 #define QCOW2_BITMAP_ENTRY_RESERVED 0xff000000000001feULL
 
@@ -379,7 +385,8 @@ u64 qcow2_compressed_place(const struct qcow2_geometry *g, u64 entry, u64 *end);
 u64 qcow2_compressed_run(const struct qcow2_geometry *g, u64 entry, u32 *count);
 bool qcow2_compressed_valid(const struct qcow2_geometry *g, u64 entry,
 			    u64 limit);
-bool qcow2_subclusters_valid(u64 entry, u64 bitmap);
+bool qcow2_subclusters_valid(const struct qcow2_geometry *g, u64 entry,
+			     u64 bitmap);
 bool qcow2_l1_entry_valid(const struct qcow2_geometry *g, u64 entry, u64 limit);
 bool qcow2_reftable_entry_valid(const struct qcow2_geometry *g, u64 entry,
 				u64 limit);
@@ -418,6 +425,24 @@ static inline bool qcow2_data_file_raw(const struct qcow2_geometry *g)
 static inline bool qcow2_extended_l2(const struct qcow2_geometry *g)
 {
 	return g->incompat & QCOW2_INCOMPAT_EXTL2;
+}
+
+/* log2 of the bytes that a bit of an extended L2 entry stands for. */
+static inline u32 qcow2_subcluster_bits(const struct qcow2_geometry *g)
+{
+	return g->cluster_bits - QCOW2_SUBCLUSTER_BITS;
+}
+
+/* The subclusters from @first on up to @last, as bits of QCOW2_SUB_DATA. */
+static inline u64 qcow2_sub_range(u32 first, u32 last)
+{
+	return (BIT_ULL(last - first + 1) - 1) << first;
+}
+
+/* The same subclusters, as bits of QCOW2_SUB_ZERO. */
+static inline u64 qcow2_sub_zeros(u64 range)
+{
+	return range << QCOW2_SUBCLUSTERS;
 }
 
 /* Whether an L2 entry is that of a normal cluster inside the image. */

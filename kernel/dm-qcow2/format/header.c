@@ -15,8 +15,6 @@
 #include <stdarg.h>
 #endif
 
-/* What the driver does not look at: it refuses what this is about anyway. */
-#define HEADER_LEFT_TO_TOOLS	QCOW2_FAULT_EXTL2_CLUSTERS
 /* The encryption method comes before what is wrong with tables. */
 #define HEADER_FIRST_OF_TABLES	QCOW2_FAULT_SIZE
 
@@ -222,6 +220,10 @@ static int header_refuse_basics(u32 fault, size_t len,
 		return header_refuse(why, -EINVAL,
 				     "compression type %u without its feature bit",
 				     g->compression_type);
+	case QCOW2_FAULT_EXTL2_CLUSTERS:
+		return header_refuse(why, -EINVAL,
+				     "extended L2 entries need clusters of 16384 bytes or more, not %u",
+				     qcow2_cluster_size(g));
 	default: /* QCOW2_FAULT_SHORT, QCOW2_FAULT_HEADER_CUT */
 		return header_refuse(why, -EINVAL, "truncated header (%zu bytes)", len);
 	}
@@ -304,7 +306,7 @@ static int header_refuse_extensions(const void *buf, size_t len,
 int qcow2_header_parse(const void *buf, size_t len, struct qcow2_geometry *g,
 		       struct qcow2_reason *why)
 {
-	u32 faults = qcow2_header_inspect(buf, len, g) & ~HEADER_LEFT_TO_TOOLS;
+	u32 faults = qcow2_header_inspect(buf, len, g);
 	u32 basics = faults & (HEADER_FIRST_OF_TABLES - 1);
 
 	if (basics)

@@ -187,11 +187,38 @@ TEST_CASE("an extended entry has its zeros in the second word", "[entries]")
     const auto g = geometry(16, QCOW2_INCOMPAT_EXTL2);
     CHECK(qcow2_l2_entry_type(&g, 1, 8 << 16) == QCOW2_CLUSTER_INVALID);
     CHECK(qcow2_l2_entry_type(&g, 0x20000, 8 << 16) == QCOW2_CLUSTER_NORMAL);
-    CHECK(qcow2_subclusters_valid(0x20000, 0x00000000ffffffff));
-    CHECK(qcow2_subclusters_valid(0, 0xffffffff00000000));
-    CHECK_FALSE(qcow2_subclusters_valid(0x20000, 0x0000000100000001));
-    CHECK(qcow2_subclusters_valid(compressed | 0x20000, 0));
-    CHECK_FALSE(qcow2_subclusters_valid(compressed | 0x20000, 1));
+    CHECK(qcow2_subclusters_valid(&g, 0x20000, 0x00000000ffffffff));
+    CHECK(qcow2_subclusters_valid(&g, 0x20000, 0x00ff00ff0f00ff00));
+    CHECK(qcow2_subclusters_valid(&g, 0, 0xffffffff00000000));
+    CHECK_FALSE(qcow2_subclusters_valid(&g, 0x20000, 0x0000000100000001));
+    CHECK_FALSE(qcow2_subclusters_valid(&g, 0x20000, 0x8000000080000000));
+    CHECK(qcow2_subclusters_valid(&g, compressed | 0x20000, 0));
+    CHECK_FALSE(qcow2_subclusters_valid(&g, compressed | 0x20000, 1));
+    CHECK_FALSE(qcow2_subclusters_valid(&g, compressed | 0x20000, 1ULL << 63));
+}
+
+TEST_CASE("no subcluster is allocated where there is no host cluster", "[entries]")
+{
+    const auto g = geometry(16, QCOW2_INCOMPAT_EXTL2);
+    CHECK_FALSE(qcow2_subclusters_valid(&g, 0, 1));
+    CHECK_FALSE(qcow2_subclusters_valid(&g, 0, 0xffff000080000000));
+    const auto with_data_file = geometry(16, QCOW2_INCOMPAT_EXTL2 | QCOW2_INCOMPAT_DATA_FILE);
+    CHECK(qcow2_subclusters_valid(&with_data_file, copied, 1));
+    CHECK_FALSE(qcow2_subclusters_valid(&with_data_file, 0, 1));
+}
+
+TEST_CASE("a range of subclusters is a bit for each, in either half", "[entries]")
+{
+    CHECK(qcow2_sub_range(0, 0) == 1);
+    CHECK(qcow2_sub_range(0, 31) == QCOW2_SUB_DATA);
+    CHECK(qcow2_sub_range(31, 31) == 0x80000000);
+    CHECK(qcow2_sub_range(4, 7) == 0xf0);
+    CHECK(qcow2_sub_zeros(qcow2_sub_range(4, 7)) == 0xf000000000);
+    CHECK(qcow2_sub_zeros(QCOW2_SUB_DATA) == QCOW2_SUB_ZERO);
+    for (const std::uint32_t bits : {14U, 16U, 21U}) {
+        const auto g = geometry(bits, QCOW2_INCOMPAT_EXTL2);
+        CHECK(1U << qcow2_subcluster_bits(&g) == qcow2_cluster_size(&g) / 32);
+    }
 }
 
 TEST_CASE("all that is wrong with a header is listed", "[header]")

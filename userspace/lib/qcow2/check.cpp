@@ -230,7 +230,7 @@ void Checker::count_table(const TableUse &use)
     if (!reader_.format().extended())
         return;
     for (std::size_t i = 0; i < words.size(); i += 2) {
-        if (!qcow2_subclusters_valid(words[i], words[i + 1]))
+        if (!reader_.format().subclusters_valid(words[i], words[i + 1]))
             structural(
                 entry(i / 2), [&] { return fmt::format("subcluster bitmap {:#x} is not valid", words[i + 1]); },
                 "the cluster cannot be read");

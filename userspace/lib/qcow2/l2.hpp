@@ -44,6 +44,12 @@ public:
         return static_cast<ClusterType>(type);
     }
 
+    // Whether the second word of an extended entry goes with its first one.
+    bool subclusters_valid(std::uint64_t entry, std::uint64_t bitmap) const
+    {
+        return qcow2_subclusters_valid(&geometry_, entry, bitmap);
+    }
+
     std::uint64_t cluster(std::uint64_t entry) const { return (entry & offset_mask) >> geometry_.cluster_bits; }
 
     // Host clusters that a compressed one has a share of.
