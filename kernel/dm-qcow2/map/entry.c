@@ -9,18 +9,26 @@
 #include <linux/bitmap.h>
 
 /**
- * qcow2_entry_set() - change an entry of a cached block, under txn.lock
+ * qcow2_entry_set() - change a word of a cached block, under txn.lock
  * @b: the block
- * @index: entry in the block
+ * @word: which one; of an extended entry see qcow2_sub_set()
  * @entry: new value in native order
  */
-void qcow2_entry_set(struct qcow2_block *b, u32 index, u64 entry)
+void qcow2_entry_set(struct qcow2_block *b, u32 word, u64 entry)
 {
-	WRITE_ONCE(((__be64 *)b->data)[index], cpu_to_be64(entry));
+	WRITE_ONCE(((__be64 *)b->data)[word], cpu_to_be64(entry));
 }
 
-static enum qcow2_cluster_type entry_type(const struct qcow2_layer *l,
-					  u64 entry)
+/**
+ * qcow2_entry_classify() - classify the value of an entry
+ * @l: the layer
+ * @entry: its value in native order; of an extended one, the first word
+ *
+ * Return: its type; QCOW2_CLUSTER_INVALID also for compressed clusters that lie
+ * where none can.
+ */
+enum qcow2_cluster_type qcow2_entry_classify(const struct qcow2_layer *l,
+					     u64 entry)
 {
 	u64 limit = READ_ONCE(l->data_limit);
 	enum qcow2_cluster_type type = qcow2_l2_entry_type(&l->geo, entry,
@@ -39,7 +47,7 @@ static enum qcow2_cluster_type entry_type(const struct qcow2_layer *l,
  * @l: the layer
  * @b: the block
  * @index: entry in the block
- * @entry: set to the entry in native order
+ * @entry: set to the entry in native order; of an extended one, the first word
  *
  * Return: its type; QCOW2_CLUSTER_INVALID also for what was found bad at load,
  * and for compressed clusters that lie where none can.
@@ -48,10 +56,10 @@ enum qcow2_cluster_type qcow2_entry_type(const struct qcow2_layer *l,
 					 const struct qcow2_block *b, u32 index,
 					 u64 *entry)
 {
-	*entry = qcow2_entry(b, index);
+	*entry = qcow2_entry(b, qcow2_entry_word(l, index));
 	if (unlikely(b->bad) && test_bit(index, b->bad))
 		return QCOW2_CLUSTER_INVALID;
-	return entry_type(l, *entry);
+	return qcow2_entry_classify(l, *entry);
 }
 
 /**
@@ -107,7 +115,7 @@ static bool entry_is_placed(const struct qcow2_layer *l, u64 entry)
 
 /**
  * qcow2_entry_run() - how far an entry's host clusters go on
- * @l: the layer
+ * @l: the layer, without extended entries
  * @b: the block
  * @index: the first entry
  * @first: its value; for one without a host cluster, what the others must equal
@@ -220,6 +228,18 @@ static bool entry_is_bad(struct qcow2_layer *l, const struct qcow2_block *b,
 	return (entry & QCOW2_OFFSET_MASK) != pos;
 }
 
+/* Sets @entry to an entry, or the first word of it; false for one that is all 0. */
+static bool entry_read(const struct qcow2_layer *l, const struct qcow2_block *b,
+		       u32 index, u64 *entry, u64 *bitmap)
+{
+	*bitmap = 0;
+	if (qcow2_extended_l2(&l->geo))
+		*bitmap = qcow2_sub_read(b, index, entry);
+	else
+		*entry = qcow2_entry(b, index);
+	return *entry || *bitmap;
+}
+
 /**
  * qcow2_entry_judge() - mark the entries of a block that nothing may follow
  * @l: the layer
@@ -231,20 +251,21 @@ int qcow2_entry_judge(struct qcow2_layer *l, struct qcow2_block *b)
 {
 	struct qcow2_gap gap = { 0, 0 };
 	enum qcow2_cluster_type type;
-	u64 entry;
+	u64 entry, bitmap;
 	int r = 0;
 	u32 i;
 
 	/* What is in a data file has no refcount that would have to be seen. */
 	if (qcow2_external(l))
 		bitmap_fill(b->sound, QCOW2_L2_PER_BLOCK);
-	for (i = 0; !r && i < QCOW2_L2_PER_BLOCK; i++) {
-		entry = qcow2_entry(b, i);
-		if (!entry)
+	for (i = 0; !r && i < qcow2_l2_per_block(l); i++) {
+		if (!entry_read(l, b, i, &entry, &bitmap))
 			continue;
-		type = entry_type(l, entry);
+		type = qcow2_entry_classify(l, entry);
 		if (type == QCOW2_CLUSTER_COMPRESSED)
 			r = qcow2_unpacker_expect(l->unpacker);
+		if (!qcow2_subclusters_valid(&l->geo, entry, bitmap))
+			type = QCOW2_CLUSTER_INVALID;
 		if (!r && entry_is_bad(l, b, i, type, entry, &gap))
 			r = entry_mark_bad(b, i);
 	}

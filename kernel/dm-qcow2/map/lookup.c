@@ -19,14 +19,6 @@ static enum qcow2_kind lookup_kind(enum qcow2_cluster_type type)
 	}
 }
 
-/* Entries that @len bytes from @inside a cluster on touch, in one block. */
-static u32 lookup_entries(const struct qcow2_layer *l, u32 index, u32 inside,
-			  u64 len)
-{
-	return min_t(u64, (inside + len + qcow2_cluster(l) - 1) >>
-		     l->geo.cluster_bits, QCOW2_L2_PER_BLOCK - index);
-}
-
 /*
  * Fills in what a block says of guest bytes; false for whatever a worker should
  * look at. Inside rcu_read_lock().
@@ -36,7 +28,7 @@ static bool lookup_fast(const struct qcow2_layer *l, struct qcow2_block *b,
 {
 	u32 inside = pos & (qcow2_cluster(l) - 1);
 	u32 index = qcow2_entry_index(l, pos);
-	u32 max = lookup_entries(l, index, inside, len);
+	u32 max = qcow2_entry_count(l, pos, len);
 	enum qcow2_cluster_type type = QCOW2_CLUSTER_NORMAL;
 	u64 entry, run;
 
@@ -45,6 +37,8 @@ static bool lookup_fast(const struct qcow2_layer *l, struct qcow2_block *b,
 		if (!max)
 			return false;
 	}
+	if (unlikely(qcow2_extended_l2(&l->geo)))
+		return qcow2_sub_lookup(l, b, pos, len, max, write, e);
 	entry = qcow2_entry(b, index);
 	if (unlikely(b->bad) || !qcow2_l2_entry_normal(&l->geo, entry,
 						       READ_ONCE(l->data_limit)))
@@ -186,6 +180,10 @@ static int lookup_block(struct qcow2_layer *l, const struct qcow2_block *b,
 	enum qcow2_cluster_type type;
 	u64 entry, run;
 
+	if (qcow2_extended_l2(&l->geo))
+		return qcow2_sub_lookup(l, b, pos, len,
+					qcow2_entry_count(l, pos, len), false,
+					e) ? 0 : qcow2_entry_refuse(l, pos);
 	type = qcow2_entry_type(l, b, index, &entry);
 	if (type == QCOW2_CLUSTER_INVALID)
 		return qcow2_entry_refuse(l, pos);
@@ -194,7 +192,7 @@ static int lookup_block(struct qcow2_layer *l, const struct qcow2_block *b,
 		return 0;
 	}
 	run = qcow2_entry_run(l, b, index, entry,
-			      lookup_entries(l, index, inside, len),
+			      qcow2_entry_count(l, pos, len),
 			      ~QCOW2_OFLAG_COPIED) << l->geo.cluster_bits;
 	if (type == QCOW2_CLUSTER_NORMAL)
 		run = min(run, READ_ONCE(l->data_limit) -

@@ -5,6 +5,7 @@
  * what those who are parked, and changes, have given to be called.
  *
  *   entry.c    what an L2 entry says
+ *   subcluster.c  the same of extended ones
  *   sound.c    whether its cluster may be written in place, or dropped
  *   lookup.c   the extent at a guest offset, through images below
  *   range.c    locks on guest clusters whose mapping changes
@@ -187,6 +188,8 @@ struct qcow2_wish {
 };
 
 /* entry.c */
+enum qcow2_cluster_type qcow2_entry_classify(const struct qcow2_layer *l,
+					     u64 entry);
 enum qcow2_cluster_type qcow2_entry_type(const struct qcow2_layer *l,
 					 const struct qcow2_block *b, u32 index,
 					 u64 *entry);
@@ -201,6 +204,12 @@ u32 qcow2_entry_holds(const struct qcow2_layer *l,
 		      enum qcow2_cluster_type type, u64 entry, u64 *first);
 int qcow2_entry_refuse(struct qcow2_layer *l, u64 pos);
 int qcow2_entry_judge(struct qcow2_layer *l, struct qcow2_block *b);
+
+/* subcluster.c */
+u64 qcow2_sub_read(const struct qcow2_block *b, u32 index, u64 *entry);
+bool qcow2_sub_lookup(const struct qcow2_layer *l, const struct qcow2_block *b,
+		      u64 pos, u64 len, u32 max, bool write,
+		      struct qcow2_extent *e);
 
 /* sound.c */
 int qcow2_sound_make_sure(struct qcow2_image *q, struct qcow2_block *b,
@@ -275,16 +284,33 @@ static inline bool qcow2_map_absent(struct qcow2_map *m, u64 pos, u64 *end)
 	       qcow2_l2_absent(&m->image->layer, pos, end);
 }
 
-/* Reads an entry of a referenced block, or inside rcu_read_lock(). */
-static inline u64 qcow2_entry(const struct qcow2_block *b, u32 index)
+/* Reads a word of a referenced block, or inside rcu_read_lock(). */
+static inline u64 qcow2_entry(const struct qcow2_block *b, u32 word)
 {
-	return be64_to_cpu(READ_ONCE(((const __be64 *)b->data)[index]));
+	return be64_to_cpu(READ_ONCE(((const __be64 *)b->data)[word]));
 }
 
 /* Where in its block the entry of a guest offset is. */
 static inline u32 qcow2_entry_index(const struct qcow2_layer *l, u64 pos)
 {
-	return (pos >> l->geo.cluster_bits) & (QCOW2_L2_PER_BLOCK - 1);
+	return (pos >> l->geo.cluster_bits) & (qcow2_l2_per_block(l) - 1);
+}
+
+/* Which word of its block an entry is, or of an extended one the first. */
+static inline u32 qcow2_entry_word(const struct qcow2_layer *l, u32 index)
+{
+	return qcow2_extended_l2(&l->geo) ? 2 * index : index;
+}
+
+/* Entries that @len bytes from @pos on touch, in the block of the first. */
+static inline u32 qcow2_entry_count(const struct qcow2_layer *l, u64 pos,
+				    u64 len)
+{
+	u64 inside = pos & (qcow2_cluster(l) - 1);
+
+	return min_t(u64, (inside + len + qcow2_cluster(l) - 1) >>
+		     l->geo.cluster_bits,
+		     qcow2_l2_per_block(l) - qcow2_entry_index(l, pos));
 }
 
 /* Whether a cluster may be written in place, as far as its entry tells. */

@@ -26,8 +26,8 @@ static void sound_see(const struct qcow2_block *b, void *arg)
 	u64 per_block = qcow2_per_block(q), entry, cluster;
 	u32 i;
 
-	for (i = 0; i < QCOW2_L2_PER_BLOCK; i++) {
-		entry = qcow2_entry(look->l2, i);
+	for (i = 0; i < qcow2_l2_per_block(&q->layer); i++) {
+		entry = qcow2_entry(look->l2, qcow2_entry_word(&q->layer, i));
 		cluster = (entry & QCOW2_OFFSET_MASK) >>
 			  q->layer.geo.cluster_bits;
 		if ((entry & QCOW2_OFLAG_COPIED) &&
@@ -40,7 +40,8 @@ static void sound_see(const struct qcow2_block *b, void *arg)
 static int sound_look_at(struct qcow2_image *q, struct qcow2_block *l2, u32 i)
 {
 	struct sound_look look = { .image = q, .l2 = l2 };
-	u64 host = qcow2_entry(l2, i) & QCOW2_OFFSET_MASK;
+	u64 host = qcow2_entry(l2, qcow2_entry_word(&q->layer, i)) &
+		   QCOW2_OFFSET_MASK;
 	int r;
 
 	r = qcow2_refcount_see(q, host >> q->layer.geo.cluster_bits, sound_see,

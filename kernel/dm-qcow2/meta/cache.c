@@ -79,6 +79,7 @@ struct qcow2_block *qcow2_block_new(struct qcow2_cache *c, struct xarray *home,
 	memset(b->data, 0, QCOW2_BLOCK_SIZE);
 	b->index = index;
 	b->host = host;
+	seqcount_init(&b->pairs);
 	refcount_set(&b->refs, 1);
 	INIT_LIST_HEAD(&b->lru);
 	INIT_LIST_HEAD(&b->dirty);

@@ -25,7 +25,7 @@ static struct mutex *l2_lock_of(struct qcow2_layer *l, u32 l1)
 /* Blocks of one L2 table. */
 static u32 l2_blocks_per_table(const struct qcow2_layer *l)
 {
-	return 1U << (l->geo.l2_bits + 3 - QCOW2_BLOCK_BITS);
+	return qcow2_cluster(l) >> QCOW2_BLOCK_BITS;
 }
 
 static struct qcow2_block *l2_load(struct qcow2_layer *l, u64 pos, u32 l1)

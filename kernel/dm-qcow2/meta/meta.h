@@ -50,6 +50,7 @@
 #include <linux/log2.h>
 #include <linux/mempool.h>
 #include <linux/refcount.h>
+#include <linux/seqlock.h>
 #include <linux/srcu.h>
 
 #include "../core/core.h"
@@ -77,11 +78,14 @@ enum qcow2_block_flags {
  * struct qcow2_block - a cached block of an L2 table or refcount block
  * @cache: whose pools it is from
  * @home: where it is found by its index
- * @index: L2: guest offset / (512 clusters); refcounts: cluster index / entries
+ * @index: L2: guest offset / (clusters that it maps); refcounts: cluster index /
+ *	entries
  * @host: its place in the image in bytes; 0: the L2 table does not exist yet
  * @data: the block as on disk; entries change under txn.lock and are read
  *	without a lock
  * @shadow: the copy that a commit writes out; made before the first change
+ * @pairs: entries of two words are read as they are together; under txn.lock, so
+ *	that an interrupt that reads them does not find them half changed
  * @bad: a bitmap of the entries that must not be used, or NULL; fixed at load
  * @sound: a bit for each L2 entry whose cluster is known to have a reference, so
  *	that it may be written in place; set after the entry, never cleared
@@ -99,6 +103,7 @@ struct qcow2_block {
 	u64 host;
 	void *data;
 	void *shadow;
+	seqcount_t pairs;
 	unsigned long *bad;
 	DECLARE_BITMAP(sound, QCOW2_L2_PER_BLOCK);
 	refcount_t refs;
@@ -703,9 +708,18 @@ static inline u32 qcow2_cluster(const struct qcow2_layer *l)
 	return 1U << l->geo.cluster_bits;
 }
 
+/* log2 of the guest bytes that a block of L2 entries maps. */
 static inline unsigned int qcow2_l2_block_bits(const struct qcow2_layer *l)
 {
-	return l->geo.cluster_bits + QCOW2_BLOCK_BITS - 3;
+	/* An entry has 1 << (cluster_bits - l2_bits) bytes. */
+	return l->geo.l2_bits + QCOW2_BLOCK_BITS;
+}
+
+/* Entries of a block of an L2 table: at most QCOW2_L2_PER_BLOCK. */
+static inline u32 qcow2_l2_per_block(const struct qcow2_layer *l)
+{
+	return qcow2_extended_l2(&l->geo) ? QCOW2_L2_PER_BLOCK / 2 :
+					    QCOW2_L2_PER_BLOCK;
 }
 
 /* Whether guest data is in a file of its own. */

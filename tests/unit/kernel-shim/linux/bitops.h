@@ -60,6 +60,12 @@ static inline unsigned long find_next_zero_bit(const unsigned long *map,
 	return from;
 }
 
+/* The lowest bit that is set; one is. */
+static inline unsigned long __ffs(unsigned long word)
+{
+	return __builtin_ctzl(word);
+}
+
 #define for_each_set_bit(bit, map, size)				\
 	for ((bit) = find_next_bit(map, size, 0); (bit) < (size);	\
 	     (bit) = find_next_bit(map, size, (bit) + 1))
