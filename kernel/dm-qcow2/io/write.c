@@ -44,15 +44,14 @@ static void write_data(struct qcow2_part *p, struct bio *bio, u64 skip,
 		       struct qcow2_extent *e)
 {
 	struct qcow2_change *c = &p->change;
-	u32 bits = p->rq->dev->image.layer.geo.cluster_bits;
 
 	if (!c->whole) {
 		qcow2_store_use_bio(&p->sio, bio, skip, e->len);
 		return;
 	}
-	qcow2_buf_from_bio(c->whole, e->host - c->host, bio, skip, e->len);
-	qcow2_store_use_vec(&p->sio, c->whole->bv, (u64)c->count << bits);
-	e->host = c->host;
+	qcow2_buf_from_bio(c->whole, e->host - c->whole_at, bio, skip, e->len);
+	qcow2_store_use_vec(&p->sio, c->whole->bv, c->whole_len);
+	e->host = c->whole_at;
 }
 
 /**

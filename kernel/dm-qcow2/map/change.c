@@ -156,16 +156,22 @@ void qcow2_map_publish(struct qcow2_change *c)
 {
 	struct qcow2_image *q = c->map->image;
 	unsigned int bits = q->layer.geo.cluster_bits;
+	bool extended = qcow2_extended_l2(&q->layer.geo);
 	unsigned long flags;
+	u64 host = c->host;
 	u32 i;
 
 	if (!c->l2)
 		return;
 	spin_lock_irqsave(&q->txn.lock, flags);
 	qcow2_dirty_mapping(q);
-	for (i = 0; i < c->count; i++)
-		qcow2_entry_set(c->l2, c->index + i, QCOW2_OFLAG_COPIED |
-				(c->host + ((u64)i << bits)));
+	for (i = 0; i < c->count; i++, host += 1ULL << bits) {
+		if (extended)
+			qcow2_sub_publish(c, i, host);
+		else
+			qcow2_entry_set(c->l2, c->index + i,
+					host | QCOW2_OFLAG_COPIED);
+	}
 	/* Pairs with smp_rmb() in qcow2_sound_run(). */
 	smp_mb__before_atomic();
 	for (i = 0; i < c->count; i++)
@@ -175,28 +181,34 @@ void qcow2_map_publish(struct qcow2_change *c)
 	spin_unlock_irqrestore(&q->txn.lock, flags);
 }
 
-/* Allocated clusters that are sound; image.srcu or the range is held. */
-static void change_in_place(struct change_step *s, u64 entry,
+/* Fills in what may be written in place, of no more than @max entries. */
+static bool change_in_place(struct change_step *s, u32 max,
 			    struct qcow2_extent *e)
 {
-	u32 inside = s->w->pos & (qcow2_cluster(s->l) - 1);
-	u64 host = entry & QCOW2_OFFSET_MASK, len;
+	u64 pos = s->w->pos, wanted = s->w->end - pos, entry, host, len;
+	u32 inside = pos & (qcow2_cluster(s->l) - 1);
+	enum qcow2_cluster_type type;
 
-	len = qcow2_entry_run(s->l, s->b, s->index, entry, s->max, ~0ULL) <<
+	if (qcow2_extended_l2(&s->l->geo))
+		return qcow2_sub_lookup(s->l, s->b, pos, wanted, max, true, e);
+	type = qcow2_entry_type(s->l, s->b, s->index, &entry);
+	if (!qcow2_entry_in_place(type, entry))
+		return false;
+	host = entry & QCOW2_OFFSET_MASK;
+	len = qcow2_entry_run(s->l, s->b, s->index, entry, max, ~0ULL) <<
 	      s->l->geo.cluster_bits;
 	len = min(len, READ_ONCE(s->l->data_limit) - host) - inside;
 	e->kind = QCOW2_DATA;
 	e->store = s->l->data;
 	e->host = host + inside;
-	e->len = min(len, s->w->end - s->w->pos);
+	e->len = min(len, wanted);
+	return true;
 }
 
 /* Tries without the range, which a write in place does not need. */
 static bool change_try_in_place(struct change_step *s, struct qcow2_extent *e)
 {
-	enum qcow2_cluster_type type;
 	u32 sound;
-	u64 entry;
 
 	if (s->c->locked || !s->w->unlocked)
 		return false;
@@ -204,12 +216,8 @@ static bool change_try_in_place(struct change_step *s, struct qcow2_extent *e)
 	if (!sound)
 		return false;
 	e->pin = __srcu_read_lock(&s->q->srcu);
-	type = qcow2_entry_type(s->l, s->b, s->index, &entry);
-	if (qcow2_entry_in_place(type, entry)) {
-		s->max = sound;
-		change_in_place(s, entry, e);
+	if (change_in_place(s, sound, e))
 		return true;
-	}
 	/* Allocation may wait for a grace period. */
 	qcow2_map_put(s->c->map, e->pin);
 	e->pin = -1;
@@ -317,17 +325,22 @@ static bool change_fits(const struct change_step *s, u32 clusters)
  */
 static int change_get_own(struct change_step *s)
 {
+	bool extended = qcow2_extended_l2(&s->l->geo);
 	bool raw = qcow2_identity(s->l), filled;
 	enum qcow2_cluster_type type;
 	u64 entry;
 	u32 n;
 
 	type = qcow2_entry_type(s->l, s->b, s->index, &entry);
-	s->stays = raw || type == QCOW2_CLUSTER_NORMAL;
+	s->stays = raw || (!extended && type == QCOW2_CLUSTER_NORMAL);
 	for (n = 1; n < s->max; n++) {
 		type = qcow2_entry_type(s->l, s->b, s->index + n, &entry);
-		if (type >= QCOW2_CLUSTER_COMPRESSED ||
-		    qcow2_entry_in_place(type, entry))
+		if (type >= QCOW2_CLUSTER_COMPRESSED)
+			break;
+		/* Each subcluster is looked at by itself. */
+		if (extended)
+			continue;
+		if (qcow2_entry_in_place(type, entry))
 			break;
 		filled = type == QCOW2_CLUSTER_NORMAL;
 		if (!raw && filled != s->stays)
@@ -343,11 +356,29 @@ static int change_get_own(struct change_step *s)
 	return 0;
 }
 
-/* Gets clusters: the guest clusters' own, if they are zero, or new ones. */
+/* Whether a guest cluster has a host cluster of its own that it does not use. */
+static bool change_has_own(struct change_step *s, u64 *entry)
+{
+	enum qcow2_cluster_type type = qcow2_entry_type(s->l, s->b, s->index,
+							entry);
+
+	/* Of an extended entry, what is to be written would be in place else. */
+	return (*entry & QCOW2_OFLAG_COPIED) &&
+	       type == (qcow2_extended_l2(&s->l->geo) ? QCOW2_CLUSTER_NORMAL :
+							QCOW2_CLUSTER_ZERO_ALLOC);
+}
+
+static u32 change_own_run(struct change_step *s, u64 entry)
+{
+	if (qcow2_extended_l2(&s->l->geo))
+		return qcow2_sub_own_run(s->l, s->b, s->index, entry, s->max);
+	return qcow2_entry_run(s->l, s->b, s->index, entry, s->max, ~0ULL);
+}
+
+/* Gets clusters: the guest clusters' own, if there are some, or new ones. */
 static int change_get_clusters(struct change_step *s, bool *fresh)
 {
 	struct qcow2_change *c = s->c;
-	enum qcow2_cluster_type type;
 	bool tried = false;
 	u64 entry;
 	u32 n;
@@ -355,11 +386,9 @@ static int change_get_clusters(struct change_step *s, bool *fresh)
 
 	if (qcow2_external(s->l))
 		return change_get_own(s);
-	type = qcow2_entry_type(s->l, s->b, s->index, &entry);
-	if (type == QCOW2_CLUSTER_ZERO_ALLOC && (entry & QCOW2_OFLAG_COPIED)) {
+	if (change_has_own(s, &entry)) {
 		c->host = entry & QCOW2_OFFSET_MASK;
-		c->count = qcow2_entry_run(s->l, s->b, s->index, entry, s->max,
-					   ~0ULL);
+		c->count = change_own_run(s, entry);
 		*fresh = false;
 		return qcow2_sound_make_sure(s->q, s->b, s->index, c->count);
 	}
@@ -389,6 +418,8 @@ static int change_fill(struct change_step *s, u64 first, u64 end, u64 last,
 	/* Zeros are there, and nothing else was. */
 	if (fresh && list_empty(&c->frees) && !c->map->nr_below)
 		return 0;
+	if (qcow2_extended_l2(&s->l->geo))
+		return qcow2_cow_fill_subs(c, s->w, end, last, fresh);
 	/* What cannot be read may be what is written over: not of it, then. */
 	if (s->w->whole && last - first <= QCOW2_BUF_SIZE &&
 	    last - first == (u64)c->count << s->l->geo.cluster_bits &&
@@ -396,6 +427,16 @@ static int change_fill(struct change_step *s, u64 first, u64 end, u64 last,
 		return 0;
 	r = qcow2_cow_fill(c, first, pos, fresh, s->w->how);
 	return r ?: qcow2_cow_fill(c, end, last, fresh, s->w->how);
+}
+
+/* Notes which subclusters a write from @pos to @end fills. */
+static void change_note_subs(struct qcow2_change *c, u64 pos, u64 end)
+{
+	const struct qcow2_geometry *g = &c->map->image->layer.geo;
+	u32 bits = qcow2_subcluster_bits(g), mask = QCOW2_SUBCLUSTERS - 1;
+
+	c->sub_first = (pos >> bits) & mask;
+	c->sub_last = ((end - 1) >> bits) & mask;
 }
 
 /* Allocates, and fills what will not be written. */
@@ -422,6 +463,8 @@ static int change_allocate(struct change_step *s, struct qcow2_extent *e)
 	end = min(s->w->end, last);
 	qcow2_range_trim(&c->map->ranges, &c->range,
 			 (last >> s->l->geo.cluster_bits) - 1);
+	if (qcow2_extended_l2(&s->l->geo))
+		change_note_subs(c, pos, end);
 	/* A device may end where the disk does, inside of a cluster. */
 	if (qcow2_external(s->l))
 		last = min(last, round_up(s->l->geo.size,
@@ -441,15 +484,11 @@ static int change_locked(struct change_step *s, struct qcow2_extent *e)
 	u64 entry;
 	int r;
 
+	if (change_in_place(s, s->max, e))
+		return qcow2_sound_make_sure(s->q, s->b, s->index,
+					     qcow2_entry_count(s->l, s->w->pos,
+							       e->len));
 	type = qcow2_entry_type(s->l, s->b, s->index, &entry);
-	if (qcow2_entry_in_place(type, entry)) {
-		s->max = qcow2_entry_run(s->l, s->b, s->index, entry, s->max,
-					 ~0ULL);
-		r = qcow2_sound_make_sure(s->q, s->b, s->index, s->max);
-		if (!r)
-			change_in_place(s, entry, e);
-		return r;
-	}
 	if (type == QCOW2_CLUSTER_INVALID)
 		return qcow2_entry_refuse(s->l, s->w->pos);
 	r = change_allocate(s, e);
@@ -487,7 +526,7 @@ int qcow2_map_reserve(struct qcow2_change *c, struct qcow2_parked *p,
 
 	e->pin = -1;
 	s.max = min_t(u64, ((w->end - 1) >> bits) - first + 1,
-		      QCOW2_L2_PER_BLOCK - s.index);
+		      qcow2_l2_per_block(s.l) - s.index);
 	s.b = qcow2_l2_get(s.l, w->pos);
 	if (IS_ERR(s.b))
 		return PTR_ERR(s.b);

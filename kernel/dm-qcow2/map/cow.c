@@ -26,6 +26,12 @@ static int cow_look(const struct qcow2_change *c, u64 pos, u64 len,
 	u64 entry;
 
 	*e = (struct qcow2_extent) { .kind = QCOW2_HOLE, .len = len };
+	if (qcow2_extended_l2(&l->geo)) {
+		if (!qcow2_sub_lookup(l, c->l2, pos, len, 1, false, e))
+			return qcow2_entry_refuse(l, pos);
+		return e->kind == QCOW2_HOLE ?
+		       qcow2_map_below(c->map, pos, e) : 0;
+	}
 	switch (cow_entry(c, pos, &entry)) {
 	case QCOW2_CLUSTER_NORMAL:
 		e->kind = QCOW2_DATA;
@@ -229,7 +235,9 @@ int qcow2_cow_gather(struct qcow2_change *c, u64 pos, u64 end, bool fresh,
 	bool copied = false;
 	int r = 0;
 
-	c->whole = qcow2_buf_get(&q->bufs, c->count * size, QCOW2_BUF_COPY);
+	c->whole_at = c->host;
+	c->whole_len = c->count * size;
+	c->whole = qcow2_buf_get(&q->bufs, c->whole_len, QCOW2_BUF_COPY);
 	if ((pos & (size - 1)) || last == pos)
 		r = cow_fetch_round(c, pos, end, how, &copied);
 	if (!r && (end & (size - 1)) && last > pos)
@@ -239,4 +247,138 @@ int qcow2_cow_gather(struct qcow2_change *c, u64 pos, u64 end, bool fresh,
 		c->whole = NULL;
 	}
 	return r;
+}
+
+/*
+ * The subclusters of a cluster, as bits of QCOW2_SUB_DATA, of which something is
+ * to be filled: those that the write covers in part, unless they are there
+ * already, and what a new host cluster gets of the one that it replaces.
+ */
+static u64 cow_subs(const struct qcow2_change *c, u32 i, u64 pos, u64 end)
+{
+	const struct qcow2_layer *l = &c->map->image->layer;
+	u64 touched = qcow2_sub_touched(c, i), part = 0, data, entry;
+	u32 mask = (1U << qcow2_subcluster_bits(&l->geo)) - 1;
+
+	if (i == 0 && (pos & mask))
+		part |= BIT_ULL(c->sub_first);
+	if (i == c->count - 1 && (end & mask))
+		part |= BIT_ULL(c->sub_last);
+	data = qcow2_sub_read(c->l2, c->index + i, &entry) & QCOW2_SUB_DATA;
+	if (!c->allocated)
+		return part & ~data;
+	if (entry & QCOW2_OFLAG_COMPRESSED)
+		data = QCOW2_SUB_DATA;
+	return (data & ~touched) | part;
+}
+
+/* Whether the subcluster of a guest offset is among some of its cluster. */
+static bool cow_sub_is_in(const struct qcow2_change *c, u64 subs, u64 pos)
+{
+	u32 bits = qcow2_subcluster_bits(&c->map->image->layer.geo);
+
+	return subs & BIT_ULL((pos >> bits) & (QCOW2_SUBCLUSTERS - 1));
+}
+
+/* Fills those of some subclusters of a cluster that lie from @pos to @end. */
+static int cow_fill_some(struct qcow2_change *c, u64 subs, u64 pos, u64 end,
+			 bool fresh, struct qcow2_how how)
+{
+	u64 size = 1ULL << qcow2_subcluster_bits(&c->map->image->layer.geo);
+	u64 next;
+	int r = 0;
+
+	for (; !r && pos < end; pos = next) {
+		next = min(round_down(pos, size) + size, end);
+		if (!cow_sub_is_in(c, subs, pos))
+			continue;
+		while (next < end && cow_sub_is_in(c, subs, next))
+			next = min(next + size, end);
+		r = qcow2_cow_fill(c, pos, next, fresh, how);
+	}
+	return r;
+}
+
+/* What is to be filled right before and right after the write. */
+static void cow_subs_around(const struct qcow2_change *c, u64 head, u64 tail,
+			    u64 *from, u64 *to)
+{
+	const struct qcow2_geometry *g = &c->map->image->layer.geo;
+	u64 size = 1ULL << qcow2_subcluster_bits(g);
+	u64 first = round_down(*from, (u64)qcow2_cluster_size(g));
+	u64 last = round_up(*to, (u64)qcow2_cluster_size(g));
+
+	while (*from > first && cow_sub_is_in(c, head, *from - 1))
+		*from = round_down(*from - 1, size);
+	while (*to < last && cow_sub_is_in(c, tail, *to))
+		*to = round_down(*to, size) + size;
+}
+
+/*
+ * Gets what is from @from to @pos and from @end to @to into memory, with room for
+ * what is written between; as qcow2_cow_gather().
+ */
+static int cow_gather_subs(struct qcow2_change *c, u64 from, u64 pos, u64 end,
+			   u64 to, bool fresh, struct qcow2_how how)
+{
+	struct qcow2_image *q = c->map->image;
+	u64 align = c->map->align, first;
+	bool copied = false;
+	int r = 0;
+
+	first = c->range.first << q->layer.geo.cluster_bits;
+	c->whole_at = c->host + (from - first);
+	c->whole_len = to - from;
+	/* Of a block that the write covers in part all is got. */
+	c->whole = qcow2_buf_get(&q->bufs, round_up(to, align) - from,
+				 QCOW2_BUF_COPY);
+	if (from < pos)
+		r = cow_get(c, from, round_up(pos, align), c->whole, 0, how,
+			    &copied);
+	if (!r && end < to) {
+		end = round_down(end, align);
+		r = cow_get(c, end, to, c->whole, end - from, how, &copied);
+	}
+	if (r || (fresh && !copied)) {
+		qcow2_buf_put(&q->bufs, c->whole);
+		c->whole = NULL;
+	}
+	return r;
+}
+
+/**
+ * qcow2_cow_fill_subs() - fill subclusters that are new for a write
+ * @c: the change of extended entries, with its clusters and @l2 set
+ * @w: the write
+ * @end: where it ends, in the last of the clusters
+ * @last: where that ends, or the store does
+ * @fresh: the clusters read as zeros
+ *
+ * What is right before and after the write is got into memory if it may, to be
+ * written with it. Subclusters that no bit will say anything of are left alone.
+ * Context: a worker that has no buffer for QCOW2_BUF_COPY.
+ * Return: 0 or a negative error.
+ */
+int qcow2_cow_fill_subs(struct qcow2_change *c, const struct qcow2_wish *w,
+			u64 end, u64 last, bool fresh)
+{
+	u64 size = qcow2_cluster(&c->map->image->layer), pos = w->pos;
+	u64 head = cow_subs(c, 0, pos, end), from = pos, to = end;
+	u64 tail = cow_subs(c, c->count - 1, pos, end);
+	int r;
+
+	cow_subs_around(c, head, tail, &from, &to);
+	to = min(to, last);
+	r = cow_fill_some(c, head, round_down(pos, size), from, fresh, w->how);
+	if (!r)
+		r = cow_fill_some(c, tail, to, last, fresh, w->how);
+	if (r || (from == pos && to == end))
+		return r;
+	/* Last, because who has a buffer must not want another one. */
+	if (w->whole && to - from <= QCOW2_BUF_SIZE &&
+	    !(from & (c->map->align - 1)) &&
+	    !cow_gather_subs(c, from, pos, end, to, fresh, w->how))
+		return 0;
+	r = cow_fill_some(c, head, from, pos, fresh, w->how);
+	return r ?: cow_fill_some(c, tail, end, to, fresh, w->how);
 }

@@ -147,10 +147,15 @@ struct qcow2_map {
  * @index: first entry in @l2
  * @count: number of entries
  * @host: host offset of the first cluster
+ * @sub_first: first subcluster, in the first cluster, that is to be filled; of
+ *	extended entries
+ * @sub_last: the last one, in the last cluster
  * @allocated: the clusters were taken from the allocator for this
  * @keep_space: if they are given back, no space below is
- * @whole: what is to be in all of the clusters once the caller has put in what it
- *	writes; NULL: what it does not write is there already
+ * @whole: what is to be written once the caller has put in what it writes; NULL:
+ *	what it does not write is there already
+ * @whole_at: host offset in bytes of what is in @whole
+ * @whole_len: bytes of it
  * @frees: what the change of the mapping sets free
  * @undo: gives the clusters back
  * @undone: called after that
@@ -163,9 +168,13 @@ struct qcow2_change {
 	u32 index;
 	u32 count;
 	u64 host;
+	u8 sub_first;
+	u8 sub_last;
 	bool allocated;
 	bool keep_space;
 	struct qcow2_buf *whole;
+	u64 whole_at;
+	u32 whole_len;
 	struct list_head frees;
 	struct work_struct undo;
 	void (*undone)(struct qcow2_change *c);
@@ -207,9 +216,15 @@ int qcow2_entry_judge(struct qcow2_layer *l, struct qcow2_block *b);
 
 /* subcluster.c */
 u64 qcow2_sub_read(const struct qcow2_block *b, u32 index, u64 *entry);
+void qcow2_sub_set(struct qcow2_image *q, struct qcow2_block *b, u32 index,
+		   u64 entry, u64 bitmap);
 bool qcow2_sub_lookup(const struct qcow2_layer *l, const struct qcow2_block *b,
 		      u64 pos, u64 len, u32 max, bool write,
 		      struct qcow2_extent *e);
+u32 qcow2_sub_own_run(const struct qcow2_layer *l, const struct qcow2_block *b,
+		      u32 index, u64 first, u32 max);
+u64 qcow2_sub_touched(const struct qcow2_change *c, u32 i);
+void qcow2_sub_publish(struct qcow2_change *c, u32 i, u64 host);
 
 /* sound.c */
 int qcow2_sound_make_sure(struct qcow2_image *q, struct qcow2_block *b,
@@ -237,6 +252,8 @@ int qcow2_cow_fill(struct qcow2_change *c, u64 pos, u64 end, bool fresh,
 		   struct qcow2_how how);
 int qcow2_cow_gather(struct qcow2_change *c, u64 pos, u64 end, bool fresh,
 		     struct qcow2_how how);
+int qcow2_cow_fill_subs(struct qcow2_change *c, const struct qcow2_wish *w,
+			u64 end, u64 last, bool fresh);
 
 /* change.c */
 int qcow2_map_init(struct qcow2_map *m, struct qcow2_image *q);

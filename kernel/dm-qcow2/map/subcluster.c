@@ -63,6 +63,24 @@ u64 qcow2_sub_read(const struct qcow2_block *b, u32 index, u64 *entry)
 	return bitmap;
 }
 
+/**
+ * qcow2_sub_set() - change an extended entry of a cached block
+ * @q: the image
+ * @b: the block
+ * @index: entry in the block
+ * @entry: its first word, in native order
+ * @bitmap: its second word
+ */
+void qcow2_sub_set(struct qcow2_image *q, struct qcow2_block *b, u32 index,
+		   u64 entry, u64 bitmap)
+{
+	lockdep_assert_held(&q->txn.lock);
+	write_seqcount_begin(&b->pairs);
+	qcow2_entry_set(b, 2 * index, entry);
+	qcow2_entry_set(b, 2 * index + 1, bitmap);
+	write_seqcount_end(&b->pairs);
+}
+
 /* Reads and classifies an entry; see qcow2_entry_type(). */
 static enum qcow2_cluster_type sub_type(const struct qcow2_layer *l,
 					const struct qcow2_block *b, u32 index,
@@ -145,4 +163,62 @@ bool qcow2_sub_lookup(const struct qcow2_layer *l, const struct qcow2_block *b,
 	e->host = (entry & QCOW2_OFFSET_MASK) + inside;
 	e->len = min(run, len);
 	return true;
+}
+
+/**
+ * qcow2_sub_own_run() - how far entries' host clusters are their own, and go on
+ * @l: the layer
+ * @b: the block
+ * @index: the first entry, whose host cluster is its own
+ * @first: its first word
+ * @max: at most so many entries, all in the block
+ *
+ * Return: the number of entries.
+ */
+u32 qcow2_sub_own_run(const struct qcow2_layer *l, const struct qcow2_block *b,
+		      u32 index, u64 first, u32 max)
+{
+	enum qcow2_cluster_type type;
+	u64 entry, bitmap;
+	u32 n;
+
+	for (n = 1; n < max; n++) {
+		type = sub_type(l, b, index + n, &entry, &bitmap);
+		if (!qcow2_entry_in_place(type, entry) ||
+		    entry != first + (u64)n * qcow2_cluster(l))
+			break;
+	}
+	return n;
+}
+
+/**
+ * qcow2_sub_touched() - the subclusters that a change is to fill
+ * @c: the change, of extended entries
+ * @i: which of its clusters
+ *
+ * Return: bits of QCOW2_SUB_DATA.
+ */
+u64 qcow2_sub_touched(const struct qcow2_change *c, u32 i)
+{
+	return qcow2_sub_range(i ? 0 : c->sub_first, i + 1 < c->count ?
+			       QCOW2_SUBCLUSTERS - 1 : c->sub_last);
+}
+
+/**
+ * qcow2_sub_publish() - make an extended entry refer to what was reserved
+ * @c: the change, with its data in the store
+ * @i: which of its clusters
+ * @host: its host offset
+ */
+void qcow2_sub_publish(struct qcow2_change *c, u32 i, u64 host)
+{
+	u64 touched = qcow2_sub_touched(c, i), entry, bitmap;
+
+	bitmap = qcow2_sub_read(c->l2, c->index + i, &entry);
+	/* All of a compressed one was unpacked. */
+	if (entry & QCOW2_OFLAG_COMPRESSED)
+		bitmap = QCOW2_SUB_DATA;
+	bitmap = (bitmap | touched) & ~qcow2_sub_zeros(touched);
+	qcow2_sub_set(c->map->image, c->l2, c->index + i,
+		      host | QCOW2_OFLAG_COPIED, bitmap);
 }

@@ -255,14 +255,13 @@ static void part_write_whole(struct part *p, const struct qcow2_extent *e,
 			     const u8 *buf)
 {
 	struct qcow2_change *c = &p->change;
-	u32 bits = c->map->image->layer.geo.cluster_bits;
-	u64 at = e->host - c->host, done;
+	u64 at = e->host - c->whole_at, done;
 
 	for (done = 0; done < e->len; done += SECTOR_SIZE, at += SECTOR_SIZE)
 		memcpy((u8 *)page_address(c->whole->bv[at >> PAGE_SHIFT].bv_page) +
 		       (at & (PAGE_SIZE - 1)), buf + done, SECTOR_SIZE);
-	qcow2_store_use_vec(&p->sio, c->whole->bv, (u64)c->count << bits);
-	part_submit(p, true, e, c->host);
+	qcow2_store_use_vec(&p->sio, c->whole->bv, c->whole_len);
+	part_submit(p, true, e, c->whole_at);
 }
 
 static void guest_io_check(const struct qcow2_extent *e, u64 len)
