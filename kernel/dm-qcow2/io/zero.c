@@ -2,9 +2,10 @@
 /*
  * DISCARD and WRITE_ZEROES.
  *
- * Whole clusters are unmapped. A part of a cluster is left alone by a discard
- * and written with zeros otherwise; so is a whole one in an image of version 2
- * with others below. Where the guest sees a data file byte for byte, zeros are
+ * Whole clusters are unmapped. A part of a cluster is left alone by a discard;
+ * otherwise its whole subclusters are unmapped, if it has such, and the rest is
+ * written with zeros; so is a whole one in an image of version 2 with others
+ * below. Where the guest sees a data file byte for byte, zeros are
  * put there, and the tables stay.
  *
  * Takes no locks; what it calls does.
@@ -18,6 +19,31 @@ static int zero_data(struct qcow2_request *rq, u64 end)
 				   end - rq->pos))
 		return qcow2_align_write(rq, NULL, 0, end);
 	return qcow2_write_zeros(rq, end);
+}
+
+/*
+ * What has data, up to @end, in one cluster: parts that can be zeros by themselves
+ * become so, and what is before and after them is written.
+ */
+static int zero_units(struct qcow2_request *rq, u64 end)
+{
+	struct qcow2_map *m = &rq->dev->map;
+	u64 unit = qcow2_map_unit(m), first = round_up(rq->pos, unit);
+	u64 last = end == m->image->layer.geo.size ? round_up(end, unit) :
+						     round_down(end, unit);
+	int r;
+
+	if (unit == qcow2_cluster(&m->image->layer) || first >= last)
+		return zero_data(rq, end);
+	if (rq->pos < first)
+		return zero_data(rq, first);
+	r = qcow2_map_unmap_part(m, &rq->parked, first,
+				 div_u64(last - first, unit));
+	if (r == -EOPNOTSUPP)
+		return zero_data(rq, end);
+	if (!r)
+		rq->pos = min(last, end);
+	return r;
 }
 
 /* What is not to be unmapped, up to @end, in one cluster. */
@@ -36,7 +62,7 @@ static int zero_part(struct qcow2_request *rq, u64 end, bool discard)
 		return r;
 	qcow2_map_put(m, e.pin);
 	if (qcow2_extent_has_data(&e))
-		return zero_data(rq, end);
+		return zero_units(rq, end);
 	/* What shows through may be in pieces that are smaller than clusters. */
 	rq->pos = min(end, rq->pos + e.len);
 	return 0;

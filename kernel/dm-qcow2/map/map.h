@@ -271,6 +271,8 @@ void qcow2_map_abort(struct qcow2_change *c,
 /* unmap.c */
 int qcow2_map_unmap(struct qcow2_map *m, struct qcow2_parked *p, u64 pos,
 		    u64 clusters, enum qcow2_zeroing how, u64 *done);
+int qcow2_map_unmap_part(struct qcow2_map *m, struct qcow2_parked *p, u64 pos,
+			 u32 units);
 
 /* Lets go of an extent. Context: any. */
 static inline void qcow2_map_put(struct qcow2_map *m, int pin)
@@ -283,6 +285,15 @@ static inline void qcow2_map_put(struct qcow2_map *m, int pin)
 static inline bool qcow2_extent_has_data(const struct qcow2_extent *e)
 {
 	return e->kind >= QCOW2_DATA;
+}
+
+/* Bytes that can be zeros by themselves, of version 3: a cluster, or less. */
+static inline u64 qcow2_map_unit(const struct qcow2_map *m)
+{
+	const struct qcow2_geometry *g = &m->image->layer.geo;
+
+	return 1ULL << (qcow2_extended_l2(g) ? qcow2_subcluster_bits(g) :
+					       g->cluster_bits);
 }
 
 /* Whether something below shows through a hole at a guest offset. */

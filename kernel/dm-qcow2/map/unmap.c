@@ -4,7 +4,8 @@
  *
  * Whole clusters change their L2 entry: to a zero cluster in version 3, to an
  * unallocated one in version 2, which reads as zeros where nothing is below; who
- * calls sees to that. Their host clusters are freed, or kept.
+ * calls sees to that. Their host clusters are freed, or kept. With extended
+ * entries a part of a cluster can be zeros, too; its host cluster stays.
  *
  * Locks: the guest clusters (range.c); txn.lock for the entries.
  */
@@ -20,21 +21,49 @@ struct unmap_step {
 	u32 index;
 	u32 max;
 	enum qcow2_zeroing how;
+	/* Of one extended entry, the subclusters; 0: entries as a whole. */
+	u64 part;
 };
 
 /* What an entry becomes, and whether its host cluster is set free. */
 static u64 unmap_entry(const struct unmap_step *s,
 		       enum qcow2_cluster_type type, u64 entry, bool *frees)
 {
+	u64 zero = QCOW2_OFLAG_ZERO;
+
 	*frees = false;
-	if (type == QCOW2_CLUSTER_ZERO_PLAIN)
+	if (s->part || type == QCOW2_CLUSTER_ZERO_PLAIN)
 		return entry;
+	/* Of an extended entry, the other word says it. */
+	if (s->l->geo.version < 3 || qcow2_extended_l2(&s->l->geo))
+		zero = 0;
 	if (type == QCOW2_CLUSTER_UNALLOCATED)
-		return s->c->map->nr_below ? QCOW2_OFLAG_ZERO : entry;
+		return s->c->map->nr_below ? zero : entry;
 	if (s->how == QCOW2_ZERO_KEEP && (entry & QCOW2_OFLAG_COPIED))
-		return entry | QCOW2_OFLAG_ZERO;
+		return entry | zero;
 	*frees = !qcow2_external(s->l);
-	return s->l->geo.version >= 3 ? QCOW2_OFLAG_ZERO : 0;
+	return zero;
+}
+
+/* The other word of an extended entry, whose first one becomes @entry. */
+static void unmap_set_sub(const struct unmap_step *s, u32 index, u64 entry)
+{
+	u64 part = s->part ?: QCOW2_SUB_DATA, bitmap, old;
+
+	bitmap = qcow2_sub_read(s->b, index, &old);
+	bitmap = (bitmap | qcow2_sub_zeros(part)) & ~part;
+	qcow2_sub_set(s->q, s->b, index, entry, bitmap);
+}
+
+/* Whether an entry without a host cluster lets something show through. */
+static bool unmap_shows(const struct unmap_step *s, u32 index)
+{
+	u64 entry;
+
+	if (!s->c->map->nr_below)
+		return false;
+	return !qcow2_extended_l2(&s->l->geo) ||
+	       qcow2_sub_read(s->b, index, &entry) != QCOW2_SUB_ZERO;
 }
 
 /* Whether the run reads as zeros, and no entry refers to a host cluster. */
@@ -46,7 +75,7 @@ static bool unmap_is_done(const struct unmap_step *s)
 	for (i = 0; i < s->max; i++) {
 		switch (qcow2_entry_type(s->l, s->b, s->index + i, &entry)) {
 		case QCOW2_CLUSTER_UNALLOCATED:
-			if (s->c->map->nr_below)
+			if (unmap_shows(s, s->index + i))
 				return false;
 			break;
 		case QCOW2_CLUSTER_ZERO_PLAIN:
@@ -68,6 +97,8 @@ static int unmap_check(struct unmap_step *s)
 
 	for (i = 0; i < s->max; i++) {
 		type = qcow2_entry_type(s->l, s->b, s->index + i, &entry);
+		if (type == QCOW2_CLUSTER_COMPRESSED && s->part)
+			return -EOPNOTSUPP;
 		if (type == QCOW2_CLUSTER_COMPRESSED)
 			r = qcow2_sound_packed(s->q, entry);
 		if (type == QCOW2_CLUSTER_INVALID || r)
@@ -141,7 +172,11 @@ static void unmap_publish(struct unmap_step *s)
 	qcow2_dirty_mapping(s->q);
 	for (i = s->index; i < s->index + s->max; i++) {
 		type = qcow2_entry_type(s->l, s->b, i, &entry);
-		qcow2_entry_set(s->b, i, unmap_entry(s, type, entry, &frees));
+		entry = unmap_entry(s, type, entry, &frees);
+		if (qcow2_extended_l2(&s->l->geo))
+			unmap_set_sub(s, i, entry);
+		else
+			qcow2_entry_set(s->b, i, entry);
 	}
 	qcow2_dirty_block(s->q, s->b);
 	qcow2_free_put(s->q, &s->c->frees);
@@ -160,7 +195,7 @@ static void unmap_punch(struct unmap_step *s)
 	/* The entries say what is read, so that this need not come true. */
 	struct qcow2_zero z = { .pos = s->pos, .how = QCOW2_DISCARD };
 
-	if (!qcow2_external(s->l) || s->how == QCOW2_ZERO_KEEP)
+	if (!qcow2_external(s->l) || s->how == QCOW2_ZERO_KEEP || s->part)
 		return;
 	end = min(end, s->l->geo.size);
 	if (st->bdev)
@@ -194,6 +229,18 @@ static int unmap_held(struct unmap_step *s)
 	return 0;
 }
 
+/* With the block in hand. */
+static int unmap_run(struct unmap_step *s, struct qcow2_parked *p)
+{
+	u64 first = s->pos >> s->l->geo.cluster_bits;
+
+	if (unmap_is_done(s))
+		return 0;
+	if (!qcow2_change_hold(s->c, p, first, first + s->max - 1))
+		return QCOW2_PARKED;
+	return unmap_held(s);
+}
+
 /**
  * qcow2_map_unmap() - make guest clusters read as zeros
  * @m: the mapping
@@ -216,21 +263,51 @@ int qcow2_map_unmap(struct qcow2_map *m, struct qcow2_parked *p, u64 pos,
 		.c = &c, .q = q, .l = &q->layer, .pos = pos, .how = how,
 		.index = qcow2_entry_index(&q->layer, pos),
 	};
-	u64 first = pos >> q->layer.geo.cluster_bits;
-	int r = 0;
+	int r;
 
-	s.max = min_t(u64, clusters, QCOW2_L2_PER_BLOCK - s.index);
+	s.max = min_t(u64, clusters, qcow2_l2_per_block(s.l) - s.index);
 	s.b = qcow2_l2_get(s.l, pos);
 	if (IS_ERR(s.b))
 		return PTR_ERR(s.b);
 	qcow2_change_init(&c, m);
-	if (!unmap_is_done(&s)) {
-		if (qcow2_change_hold(&c, p, first, first + s.max - 1))
-			r = unmap_held(&s);
-		else
-			r = QCOW2_PARKED;
-	}
+	r = unmap_run(&s, p);
 	*done = s.max;
+	qcow2_change_end(&c);
+	qcow2_block_put(s.b);
+	return r;
+}
+
+/**
+ * qcow2_map_unmap_part() - make a part of a guest cluster read as zeros
+ * @m: the mapping, with qcow2_map_unit() less than a cluster
+ * @p: who wants it
+ * @pos: guest offset in bytes, a multiple of the unit
+ * @units: how many of them, all in the cluster
+ *
+ * Context: a worker that holds neither image.srcu nor a lock. Return: 0;
+ * QCOW2_PARKED as above; -EOPNOTSUPP if zeros are to be written as data, since
+ * the cluster is compressed; or another negative error.
+ */
+int qcow2_map_unmap_part(struct qcow2_map *m, struct qcow2_parked *p, u64 pos,
+			 u32 units)
+{
+	struct qcow2_image *q = m->image;
+	u32 sub = (pos >> qcow2_subcluster_bits(&q->layer.geo)) &
+		  (QCOW2_SUBCLUSTERS - 1);
+	struct qcow2_change c = {};
+	struct unmap_step s = {
+		.c = &c, .q = q, .l = &q->layer, .pos = pos,
+		.how = QCOW2_ZERO_KEEP, .max = 1,
+		.part = qcow2_sub_range(sub, sub + units - 1),
+		.index = qcow2_entry_index(&q->layer, pos),
+	};
+	int r;
+
+	s.b = qcow2_l2_get(s.l, pos);
+	if (IS_ERR(s.b))
+		return PTR_ERR(s.b);
+	qcow2_change_init(&c, m);
+	r = unmap_run(&s, p);
 	qcow2_change_end(&c);
 	qcow2_block_put(s.b);
 	return r;
