@@ -319,6 +319,20 @@ static bool change_fits(const struct change_step *s, u32 clusters)
 	       end <= QCOW2_OFFSET_MASK;
 }
 
+/* How many of some entries do not refer to a host cluster of their own yet. */
+static u32 change_unplaced(struct change_step *s, u32 n)
+{
+	enum qcow2_cluster_type type;
+	u32 i, unplaced = 0;
+	u64 entry;
+
+	for (i = 0; i < n; i++) {
+		type = qcow2_entry_type(s->l, s->b, s->index + i, &entry);
+		unplaced += !qcow2_entry_in_place(type, entry);
+	}
+	return unplaced;
+}
+
 /*
  * Has entries refer to their places in the data file: those alike in whether the
  * rest of their clusters is to be filled. In a raw file it never is.
@@ -352,7 +366,7 @@ static int change_get_own(struct change_step *s)
 	s->c->count = n;
 	if (!n)
 		return -ENOSPC;
-	qcow2_count_n(s->l->core, ALLOC, n);
+	qcow2_count_n(s->l->core, ALLOC, change_unplaced(s, n));
 	return 0;
 }
 
