@@ -254,11 +254,11 @@ void CaseRun::check_header(const Bytes &after)
 std::optional<Bytes> sector_of(const Bytes &image, const Survey &survey, const std::vector<std::uint64_t> &map,
                                std::uint64_t sector)
 {
-    std::uint64_t k = sector * sector_size / survey.cluster;
+    std::uint64_t k = sector * sector_size / survey.unit;
     std::uint64_t host = k < map.size() ? map[k] : maps_to_nothing;
     if (host == maps_to_zero)
         return Bytes(sector_size);
-    std::uint64_t at = host + sector * sector_size % survey.cluster;
+    std::uint64_t at = host + sector * sector_size % survey.unit;
     if (host == maps_to_nothing || at + sector_size > image.size())
         return std::nullopt;
     auto from = image.begin() + static_cast<std::ptrdiff_t>(at);

@@ -89,6 +89,11 @@ constexpr std::uint64_t compressed = 1ULL << 62;
 constexpr std::uint64_t zero_flag = 1;
 constexpr std::uint64_t offset_mask = 0x00fffffffffffe00ULL;
 constexpr std::uint64_t entry_size = 8;
+// An extended L2 entry has a second word, with two bits for each subcluster.
+constexpr std::uint64_t extended_entry_size = 16;
+constexpr std::uint64_t subclusters = 32;
+constexpr std::uint64_t all_data = 0xffffffffULL;
+constexpr std::uint64_t all_zeros = all_data << subclusters;
 
 // Big-endian access with a check of the bounds: a case that misses its place must not pass.
 inline void check_bounds(const char *what, std::uint64_t length, std::uint64_t size, std::uint64_t at)

@@ -47,7 +47,8 @@ Reader::Reader(std::span<const std::byte> image, std::span<const std::byte> data
 
 bool Reader::plain() const
 {
-    const std::uint64_t fine = incompat_dirty | (external_ ? std::uint64_t{incompat_data_file} : 0);
+    const std::uint64_t fine =
+        incompat_dirty | incompat_extended_l2 | (external_ ? std::uint64_t{incompat_data_file} : 0);
     return (incompatible_ & ~fine) == 0 && backing_offset_ == 0 && crypt_method_ == 0;
 }
 
@@ -81,22 +82,32 @@ L2Place Reader::l2_place(const Table &l1, std::uint64_t index) const
 
 Mapping Reader::mapping(std::uint64_t l2_table, std::uint64_t index) const
 {
-    const std::uint64_t raw = entry(l2_table, index);
+    const std::uint64_t raw = get<std::uint64_t>(image_, l2_table + index * l2_entry_size());
+    // Of entries without bits, a cluster is one unit.
+    const std::uint64_t bits =
+        extended() ? get<std::uint64_t>(image_, l2_table + index * l2_entry_size() + entry_size) : 1;
     Mapping found;
     if (raw & compressed) {
-        found.kind = Mapping::Kind::compressed;
+        if (!extended() || !bits)
+            found.kind = Mapping::Kind::compressed;
         return found;
     }
     const std::uint64_t offset = raw & offset_mask;
     const bool zero = raw & zero_flag;
+    if (extended() && (zero || (bits & all_data & bits >> subclusters)))
+        return found;
     if (raw & l2_reserved || (version_ < 3 && zero) || (external_ ? offset % cluster_size() : !may_be_cluster(offset)))
+        return found;
+    const bool placed = offset || (external_ && (raw & copied));
+    if (extended() && !placed && (bits & all_data))
         return found;
     found.copied = raw & copied;
     found.offset = offset;
-    if (zero)
+    found.data = bits & all_data;
+    if (zero || (placed && !found.data))
         found.kind = Mapping::Kind::zero;
     else
-        found.kind = offset || (external_ && found.copied) ? Mapping::Kind::data : Mapping::Kind::hole;
+        found.kind = placed ? Mapping::Kind::data : Mapping::Kind::hole;
     return found;
 }
 
@@ -131,7 +142,7 @@ std::span<const std::byte> Reader::sector(const Table &l1, std::uint64_t number)
     const auto what = [number] { return "sector " + std::to_string(number); };
     const std::uint64_t at = number * sector_size;
     const std::uint64_t cluster = at >> cluster_bits_;
-    const std::uint64_t per_table = cluster_size() / entry_size;
+    const std::uint64_t per_table = l2_entries();
     if (cluster / per_table >= l1.entries)
         throw std::out_of_range(what() + " lies past the L1 table");
     const L2Place place = l2_place(l1, cluster / per_table);
@@ -144,7 +155,7 @@ std::span<const std::byte> Reader::sector(const Table &l1, std::uint64_t number)
         throw std::runtime_error(what() + " is compressed, which nobody asked for");
     if (found.kind == Mapping::Kind::invalid)
         throw std::runtime_error(what() + " has an L2 entry that is none");
-    if (found.reads_as_zeros())
+    if (found.reads_as_zeros() || !(found.data >> (at & (cluster_size() - 1)) / unit() & 1))
         return {};
     const std::uint64_t byte = found.offset + (at & (cluster_size() - 1));
     // QEMU takes any other place in it for corruption.

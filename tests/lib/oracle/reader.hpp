@@ -35,6 +35,7 @@ struct Mapping {
     Kind kind = Kind::invalid;
     bool copied = false;
     std::uint64_t offset = 0; // of the host cluster; 0: there is none
+    std::uint64_t data = 0;   // if that is data: a bit for each unit of it that is there
 
     bool reads_as_zeros() const { return kind == Kind::hole || kind == Kind::zero; }
 };
@@ -49,6 +50,12 @@ public:
     unsigned version() const { return version_; }
     std::uint64_t size() const { return size_; }
     std::uint64_t cluster_size() const { return std::uint64_t{1} << cluster_bits_; }
+    bool extended() const { return incompatible_ & format::incompat_extended_l2; }
+    std::uint64_t l2_entry_size() const { return extended() ? format::extended_entry_size : format::entry_size; }
+    std::uint64_t l2_entries() const { return cluster_size() / l2_entry_size(); }
+    // What an L2 entry says something of by itself: a cluster, or a subcluster.
+    std::uint64_t unit() const { return cluster_size() / units(); }
+    std::uint64_t units() const { return extended() ? format::subclusters : 1; }
     bool dirty() const { return incompatible_ & format::incompat_dirty; }
     // No feature that would change what the guest sees: no backing file, no encryption, no other kind of entries.
     bool plain() const;

@@ -20,6 +20,7 @@ public:
         if (reader_.size() > largest_guest)
             throw std::out_of_range("the guest is too large for this");
         out_.cluster = reader_.cluster_size();
+        out_.unit = reader_.unit();
         out_.dirty = reader_.dirty();
     }
 
@@ -65,8 +66,8 @@ private:
     std::vector<std::uint64_t> walk(const Table &l1, bool active)
     {
         refer(l1.offset, l1.entries * entry_size);
-        const std::uint64_t per_table = out_.cluster / entry_size;
-        std::vector<std::uint64_t> map((reader_.size() + out_.cluster - 1) / out_.cluster, maps_to_zero);
+        const std::uint64_t per_table = reader_.l2_entries() * reader_.units();
+        std::vector<std::uint64_t> map((reader_.size() + out_.unit - 1) / out_.unit, maps_to_zero);
         for (std::uint64_t i = 0; i < l1.entries; i++) {
             const L2Place place = reader_.l2_place(l1, i);
             if (!place.valid) {
@@ -84,7 +85,7 @@ private:
 
     void walk_l2(std::uint64_t table, std::uint64_t first, std::vector<std::uint64_t> &map, bool active)
     {
-        for (std::uint64_t i = 0; i < out_.cluster / entry_size; i++) {
+        for (std::uint64_t i = 0; i < reader_.l2_entries(); i++) {
             const Mapping found = reader_.mapping(table, i);
             if (found.kind == Mapping::Kind::invalid)
                 out_.corruptions++;
@@ -92,16 +93,19 @@ private:
                 refer(found.offset, out_.cluster);
                 check_copied(found.copied, found.offset, active);
             }
-            if (first + i < map.size())
-                map[first + i] = place_of(found);
+            for (std::uint64_t unit = 0, at = first + i * reader_.units(); unit < reader_.units(); unit++, at++)
+                if (at < map.size())
+                    map[at] = place_of(found, unit);
         }
     }
 
-    static std::uint64_t place_of(const Mapping &found)
+    std::uint64_t place_of(const Mapping &found, std::uint64_t unit) const
     {
         if (found.reads_as_zeros())
             return maps_to_zero;
-        return found.kind == Mapping::Kind::data ? found.offset : maps_to_nothing;
+        if (found.kind != Mapping::Kind::data)
+            return maps_to_nothing;
+        return found.data >> unit & 1 ? found.offset + unit * out_.unit : maps_to_zero;
     }
 
     void check_copied(bool copied, std::uint64_t offset, bool active)

@@ -13,7 +13,8 @@ struct Survey {
     // References without a refcount, COPIED where it must not be, entries that point nowhere.
     std::uint64_t corruptions = 0;
     std::uint64_t cluster = 0;
-    // By guest cluster: the host offset, or one of the values below.
+    std::uint64_t unit = 0; // a cluster, or with extended L2 entries a subcluster
+    // By guest unit: the host offset, or one of the values below.
     std::vector<std::uint64_t> active;
     std::vector<std::uint64_t> snapshot;
 };
