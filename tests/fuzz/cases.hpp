@@ -62,6 +62,9 @@ std::string to_string(Expect expect);
 constexpr Geometry v2{.version = 2};
 constexpr Geometry v3{.version = 3};
 constexpr Geometry v3_snapshot{.version = 3, .snapshot = true};
+constexpr Geometry extended{.version = 3, .cluster_bits = 14, .extended = true};
+constexpr Geometry extended_64k{.version = 3, .cluster_bits = 16, .extended = true};
+constexpr Geometry extended_snapshot{.version = 3, .cluster_bits = 14, .snapshot = true, .extended = true};
 constexpr Geometry v3_64k{.version = 3, .cluster_bits = 16};
 
 void add_truncated_cases(Catalogue &catalogue);

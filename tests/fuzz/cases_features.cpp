@@ -34,11 +34,16 @@ void add_known_incompatible(Catalogue &catalogue)
     add_incompatible(catalogue, "corrupt", incompat_corrupt, "corrupt");
     add_incompatible(catalogue, "data-file", incompat_data_file, "data file");
     add_incompatible(catalogue, "compression-without-type", incompat_compression, "compression");
-    // Entries twice as large need twice as many L2 tables.
-    catalogue.add("incompatible-extended-l2", Expect::refuse, "extended L2", v3, [](Image &i) {
-        i.put64(h_incompatible, incompat_extended_l2);
-        i.put32(h_l1_size, 2 * i.l2_tables());
-    });
+    // Entries twice as large need twice as many L2 tables, and clusters of 16 KiB.
+    catalogue.add("incompatible-extended-l2", Expect::refuse, "extended L2 entries need clusters of 16384", v3,
+                  [](Image &i) {
+                      i.put64(h_incompatible, incompat_extended_l2);
+                      i.put32(h_l1_size, 2 * i.l2_tables());
+                  });
+    catalogue
+        .add("extended-l1-as-of-short-entries", Expect::refuse, "L1 table", extended,
+             [](Image &i) { i.put64(h_size, i.l2_entries() * i.cluster() + i.cluster()); })
+        .table_sectors = (1024 + 1) * 32;
     add_incompatible(catalogue, "dirty-and-corrupt", incompat_dirty | incompat_corrupt, "dirty|cleanly|corrupt");
     add_incompatible(catalogue, "all", ~0ULL, "");
     const auto read_only = [&](const std::string &name, std::uint64_t bits) {
@@ -200,7 +205,8 @@ void add_good_extensions(Catalogue &catalogue)
 std::string geometry_name(const Geometry &geometry)
 {
     return "valid-v" + std::to_string(geometry.version) + "-cluster-" + std::to_string(geometry.cluster()) +
-           "-refcount-" + std::to_string(1U << geometry.refcount_order) + (geometry.snapshot ? "-snapshot" : "");
+           "-refcount-" + std::to_string(1U << geometry.refcount_order) + (geometry.snapshot ? "-snapshot" : "") +
+           (geometry.extended ? "-extended" : "");
 }
 
 } // namespace
@@ -235,6 +241,10 @@ void add_valid_cases(Catalogue &catalogue)
         valid(Geometry{.version = 3, .refcount_order = order, .snapshot = true});
     valid(Geometry{.version = 2, .snapshot = true});
     valid(Geometry{.version = 3, .cluster_bits = 16, .snapshot = true});
+    valid(extended);
+    valid(extended_64k);
+    valid(extended_snapshot);
+    valid(Geometry{.version = 3, .cluster_bits = 21, .extended = true});
 }
 
 } // namespace hostile

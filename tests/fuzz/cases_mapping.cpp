@@ -289,6 +289,56 @@ void add_l2_shared(Catalogue &catalogue)
         .aliases = true;
 }
 
+void set_extended(Image &image, std::uint64_t entry, std::uint64_t bits)
+{
+    set_l2(image, entry);
+    image.put64(image.l2_entry(Image::data_cluster) + entry_size, bits);
+}
+
+// The words of an extended entry that do not go together, and a first word that is wrong whatever the second says.
+void add_l2_extended(Catalogue &catalogue)
+{
+    const auto words = [&](const std::string &name, std::uint64_t (*entry)(const Image &), std::uint64_t bits) {
+        catalogue.add("extended-" + name, Expect::io, "", extended,
+                      [entry, bits](Image &i) { set_extended(i, entry(i), bits); });
+    };
+    const auto own = [](const Image &i) -> std::uint64_t { return i.data(Image::data_cluster) | copied; };
+    const auto none = [](const Image &) -> std::uint64_t { return 0; };
+    const auto packed = [](const Image &i) -> std::uint64_t { return i.free_cluster() | compressed; };
+    words("data-and-zeros", own, all_data | 1ULL << 32);
+    words("last-data-and-zeros", own, 1ULL << 31 | 1ULL << 63);
+    words("all-ones", own, ~0ULL);
+    words(
+        "zero-flag", [](const Image &i) -> std::uint64_t { return i.data(Image::data_cluster) | copied | zero_flag; },
+        all_data);
+    words(
+        "zero-flag-alone", [](const Image &) -> std::uint64_t { return zero_flag; }, 0);
+    words("data-without-cluster", none, 1);
+    words("data-and-zeros-without-cluster", none, all_zeros >> 1);
+    words("compressed-with-data", packed, all_data);
+    words("compressed-with-zeros", packed, all_zeros);
+    for (const Entry &e : nowhere)
+        words(std::string("entry-") + e.name, e.value, all_data);
+    for (const Entry &e : metadata) {
+        words(std::string("entry-") + e.name, e.value, all_data);
+        words(std::string("hole-on-") + e.name, e.value, 0);
+    }
+    // Holes and zeros of a cluster that is there read as zeros.
+    catalogue.add("extended-hole-in-a-cluster", Expect::ok, "", extended, [](Image &i) {
+        i.put64(i.l2_entry(Image::data_cluster) + entry_size, 0);
+        i.want_zero(Image::data_cluster);
+    });
+    catalogue
+        .add("extended-copied-but-shared", Expect::io, "", extended_snapshot,
+             [](Image &i) { i.put64(i.l2_entry(Image::data_cluster), i.data(Image::data_cluster) | copied); })
+        .aliases = true;
+    catalogue.add("extended-ones-everywhere", Expect::io, "", extended, [](Image &i) {
+        for (std::uint64_t at = i.l2(0); at < i.l2(1); at++)
+            i.put8(at, 0xff);
+        i.want_l2(0, Want::fails);
+    });
+}
+
 } // namespace
 
 void add_l1_cases(Catalogue &catalogue)
@@ -317,6 +367,7 @@ void add_l2_cases(Catalogue &catalogue)
     add_l2_zero(catalogue);
     add_l2_compressed(catalogue);
     add_l2_shared(catalogue);
+    add_l2_extended(catalogue);
 }
 
 } // namespace hostile

@@ -41,7 +41,7 @@ auto place(Bytes &bytes, std::uint64_t at)
 
 std::uint64_t guest_size(const Geometry &geometry)
 {
-    std::uint64_t entries = geometry.cluster() / entry_size;
+    std::uint64_t entries = geometry.cluster() / geometry.l2_entry_size();
     // Two L2 tables where that is small, a few clusters where it is not.
     if (geometry.cluster_bits <= 12)
         return (entries + 64) * geometry.cluster();
@@ -81,7 +81,7 @@ std::uint64_t Image::l2_tables() const
 
 std::uint64_t Image::l2_entry(std::uint64_t guest_cluster) const
 {
-    return l2(guest_cluster / l2_entries()) + guest_cluster % l2_entries() * entry_size;
+    return l2(guest_cluster / l2_entries()) + guest_cluster % l2_entries() * geo_.l2_entry_size();
 }
 
 std::uint64_t Image::data(std::uint64_t guest_cluster) const
@@ -113,6 +113,8 @@ void Image::write_header()
     put32(h_reftable_clusters, 1);
     extension_end_ = h_v2_end;
     if (geo_.version >= 3) {
+        if (geo_.extended)
+            put64(h_incompatible, incompat_extended_l2);
         put32(h_refcount_order, geo_.refcount_order);
         put32(h_header_length, h_v3_end);
         extension_end_ = h_v3_end;
@@ -139,15 +141,29 @@ void Image::write_guest()
         if (kind == Kind::hole)
             continue;
         if (kind == Kind::zero) {
-            put64(l2_entry(k), zero_flag);
+            put64(geo_.extended ? l2_entry(k) + entry_size : l2_entry(k), geo_.extended ? all_zeros : zero_flag);
             continue;
         }
+        const bool zero = kind == Kind::prealloc_zero;
         std::uint64_t offset = allocate();
         fill_pattern({bytes.data() + offset, cluster()}, k + 1);
-        std::uint64_t flags = kind == Kind::prealloc_zero ? copied | zero_flag : copied;
-        put64(l2_entry(k), offset | flags);
-        if (kind == Kind::data)
+        put64(l2_entry(k), offset | copied | (zero && !geo_.extended ? zero_flag : 0));
+        if (!zero)
             want_bytes_of(k, offset);
+        if (geo_.extended)
+            write_extended(k, zero ? all_zeros : k && k % mixed_cluster == 0 ? mixed_bits : all_data);
+    }
+}
+
+// The second word of an entry; what its bits do not call data reads as zeros.
+void Image::write_extended(std::uint64_t guest_cluster, std::uint64_t bits)
+{
+    const std::uint64_t size = cluster() / subclusters;
+    put64(l2_entry(guest_cluster) + entry_size, bits);
+    for (std::uint64_t i = 0; i < subclusters; i++) {
+        auto at = place(view.bytes, guest_cluster * cluster() + i * size);
+        if (!(bits >> i & 1))
+            std::fill(at, at + static_cast<Bytes::difference_type>(size), 0);
     }
 }
 

@@ -17,8 +17,10 @@ struct Geometry {
     bool snapshot = false;
     // On a block device the image ends before the device does.
     bool block_device = false;
+    bool extended = false; // L2 entries, in clusters of 16 KiB or more
 
     std::uint64_t cluster() const { return 1ULL << cluster_bits; }
+    std::uint64_t l2_entry_size() const { return extended ? format::extended_entry_size : format::entry_size; }
 };
 
 // The bytes of a guest of this geometry.
@@ -48,12 +50,15 @@ public:
     static constexpr std::uint64_t zero_cluster = 3;
     static constexpr std::uint64_t prealloc_zero_cluster = 4;
     static constexpr std::uint64_t other_data_cluster = 5;
+    // With extended entries every sixth cluster from this one on has all three kinds of subclusters.
+    static constexpr std::uint64_t mixed_cluster = 6;
+    static constexpr std::uint64_t mixed_bits = 0x00ff000f00000ff0ULL;
 
     explicit Image(const Geometry &geometry);
 
     const Geometry &geometry() const { return geo_; }
     std::uint64_t cluster() const { return geo_.cluster(); }
-    std::uint64_t l2_entries() const { return cluster() / format::entry_size; }
+    std::uint64_t l2_entries() const { return cluster() / geo_.l2_entry_size(); }
 
     // Places of the metadata, bytes from the start of the file.
     std::uint64_t reftable() const { return 1 * cluster(); }
@@ -110,6 +115,7 @@ private:
     void write_tables();
     void write_snapshot();
     void write_guest();
+    void write_extended(std::uint64_t guest_cluster, std::uint64_t bits);
     std::uint64_t allocate();
 
     Geometry geo_;

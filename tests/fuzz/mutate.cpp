@@ -36,6 +36,10 @@ Geometry random_geometry(Random &random, bool block_device)
     g.block_device = block_device;
     if (g.version == 3 && random.chance(40))
         g.refcount_order = static_cast<unsigned>(g.snapshot ? 1 + random.below(6) : random.below(7));
+    if (g.version == 3 && random.chance(20)) {
+        g.cluster_bits = 14;
+        g.extended = true;
+    }
     return g;
 }
 

@@ -73,15 +73,15 @@ TEST_CASE("the reader finds nothing wrong with valid images, and sees what the w
         Survey found = survey(image.bytes);
         REQUIRE(found.readable);
         REQUIRE(found.corruptions == 0);
-        for (std::uint64_t k = 0; k < image.guest_clusters(); k++) {
-            Bytes want(image.view.bytes.begin() + static_cast<std::ptrdiff_t>(k * image.cluster()),
-                       image.view.bytes.begin() + static_cast<std::ptrdiff_t>((k + 1) * image.cluster()));
+        for (std::uint64_t k = 0; k < image.size() / found.unit; k++) {
+            Bytes want(image.view.bytes.begin() + static_cast<std::ptrdiff_t>(k * found.unit),
+                       image.view.bytes.begin() + static_cast<std::ptrdiff_t>((k + 1) * found.unit));
             std::uint64_t host = found.active[k];
             REQUIRE(host != maps_to_nothing);
-            Bytes is(image.cluster());
+            Bytes is(found.unit);
             if (host != maps_to_zero)
                 is.assign(image.bytes.begin() + static_cast<std::ptrdiff_t>(host),
-                          image.bytes.begin() + static_cast<std::ptrdiff_t>(host + image.cluster()));
+                          image.bytes.begin() + static_cast<std::ptrdiff_t>(host + found.unit));
             REQUIRE(is == want);
         }
     }

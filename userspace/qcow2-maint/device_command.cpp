@@ -51,7 +51,7 @@ void refuse_features(const qcow2::Header &h, const Judged &judged)
 {
     // A table has no place for the data file of an image below.
     const std::uint64_t taken = qcow2::incompat_dirty | qcow2::incompat_corrupt | qcow2::incompat_compression |
-                                (judged.top ? qcow2::incompat_data_file : 0);
+                                qcow2::incompat_extended_l2 | (judged.top ? qcow2::incompat_data_file : 0);
     for (unsigned bit = 0; bit < 64; bit++)
         if (h.incompatible & ~taken & (1ULL << bit))
             not_supported("{} has the incompatible feature {} ({}), which dm-qcow2 does not support", judged.subject,

@@ -338,7 +338,8 @@ int qcow2_header_supported(const void *buf, size_t len,
 	u64 unknown = g->incompat & ~(QCOW2_INCOMPAT_DIRTY |
 				      QCOW2_INCOMPAT_CORRUPT |
 				      QCOW2_INCOMPAT_COMPRESSION |
-				      QCOW2_INCOMPAT_DATA_FILE);
+				      QCOW2_INCOMPAT_DATA_FILE |
+				      QCOW2_INCOMPAT_EXTL2);
 	char name[QCOW2_FEATURE_NAME + 1];
 	unsigned int bit;
 

@@ -18,6 +18,7 @@ constexpr std::uint64_t by_snapshot = 2;
 constexpr std::uint64_t magic_at = 0;
 constexpr std::uint64_t incompatible_at = 72;
 constexpr std::uint64_t dirty_bit = 1;
+constexpr std::uint64_t extended_bit = 16;
 
 } // namespace
 
@@ -65,7 +66,7 @@ void Checker::look_at_header()
     see(0, 1, Role::header, by_active);
     if (shape_.version < 3)
         return;
-    if (content_->be64(incompatible_at) & ~dirty_bit)
+    if ((content_->be64(incompatible_at) & ~dirty_bit) != (shape_.extended ? extended_bit : 0))
         bad(fmt::format("the header has incompatible features {:#x}", content_->be64(incompatible_at)));
     field(96, 4, shape_.refcount_order, "the refcounts' width");
 }
@@ -79,35 +80,48 @@ void Checker::look_at_reftable()
         bad(fmt::format("the refcount table has {} clusters", clusters));
         return;
     }
-    reftable_entries_ = clusters * shape_.l2_entries();
+    reftable_entries_ = clusters * shape_.reftable_entries();
     for (std::uint64_t i = 0; i < reftable_entries_; i++)
         if (const std::uint64_t entry = content_->be64(reftable_ + i * 8))
             see(entry, 1, Role::refblock, by_active);
 }
 
+void Checker::look_at_entry(std::uint64_t guest, std::uint64_t at, unsigned by, std::vector<Mapped> &map)
+{
+    const std::uint64_t entry = content_->be64(at), host = entry & offset_mask;
+    std::uint64_t bitmap = shape_.extended ? content_->be64(at + 8) : 0xffffffff;
+    const std::uint64_t data = bitmap & 0xffffffff, zeros = bitmap >> 32;
+    if (!entry && (!shape_.extended || !bitmap))
+        return;
+    const bool zero = shape_.version >= 3 && !shape_.extended && (entry & 1);
+    if ((entry & l2_reserved) || ((entry & 1) && !zero) || (!host && !zero && !shape_.extended) || (data & zeros) ||
+        (shape_.extended && !host && (data || entry))) {
+        bad(fmt::format("an L2 entry is {:#x}, {:#x}", entry, bitmap));
+        return;
+    }
+    if (host && !see(host, 1, Role::data, by))
+        return;
+    if (host && by == by_active)
+        entries_.push_back(entry);
+    map.push_back({guest, zero ? 0 : host, data});
+}
+
 void Checker::look_at_l2(std::uint64_t l1_index, std::uint64_t offset, unsigned by, std::vector<Mapped> &map)
 {
-    const std::uint64_t end = shape_.l2_entries() * 8;
-    for (std::uint64_t at = 0; at < end; at += 8) {
-        if (at % sector_bytes == 0 && content_->is_zero((offset + at) / sector_bytes)) {
-            at += sector_bytes - 8;
-            continue;
-        }
-        const std::uint64_t entry = content_->be64(offset + at);
-        if (!entry)
-            continue;
-        const std::uint64_t host = entry & offset_mask;
-        const bool zeros = shape_.version >= 3 && (entry & 1);
-        if ((entry & l2_reserved) || ((entry & 1) && !zeros) || (!host && !zeros)) {
-            bad(fmt::format("an L2 entry is {:#x}", entry));
-            continue;
-        }
-        if (host && !see(host, 1, Role::data, by))
-            continue;
-        if (host && by == by_active)
-            entries_.push_back(entry);
-        map.push_back({l1_index * shape_.l2_entries() + at / 8, zeros ? 0 : host});
-    }
+    const std::uint64_t step = shape_.entry_bytes(), end = shape_.l2_entries() * step;
+    for (std::uint64_t at = 0; at < end; at += step)
+        if (at % sector_bytes == 0 && content_->is_zero((offset + at) / sector_bytes))
+            at += sector_bytes - step;
+        else
+            look_at_entry(l1_index * shape_.l2_entries() + at / step, offset + at, by, map);
+}
+
+// What is in a sector of a mapped cluster, if it is data.
+const Sector *Checker::sector_of(const Content &content, const Mapped &m, std::uint64_t sector) const
+{
+    if (!m.host || (shape_.extended && !(m.bitmap >> sector * sector_bytes / shape_.subcluster() & 1)))
+        return nullptr;
+    return content.get(m.host / sector_bytes + sector);
 }
 
 void Checker::look_at_l1(std::uint64_t offset, std::uint64_t entries, unsigned by, std::vector<Mapped> &map)
@@ -223,10 +237,10 @@ void Checker::compare_guest(std::uint64_t since)
         if (mapped != active_.end() && mapped->guest < cluster)
             bad(fmt::format("guest cluster {} is mapped, and was never written", mapped->guest));
         const bool here = mapped != active_.end() && mapped->guest == cluster;
-        const std::uint64_t host = here ? mapped->host : 0;
+        const Mapped m = here ? *mapped : Mapped{};
         mapped += here;
         for (std::uint64_t i = 0; i < log_.sectors_in(cluster) && bad_.empty(); i++) {
-            const Sector *found = host ? content_->get(host / sector_bytes + i) : nullptr;
+            const Sector *found = sector_of(*content_, m, i);
             bad_ = log_.judge(cluster * log_.sectors_per_cluster() + i, found, since);
         }
         if (!bad_.empty())
@@ -245,7 +259,9 @@ void Checker::compare_snapshot()
     const std::uint64_t per_cluster = log_.sectors_per_cluster();
     for (const Mapped &m : snapshot_)
         for (std::uint64_t i = 0; i < per_cluster; i++) {
-            const Sector *found = content_->get(m.host / sector_bytes + i);
+            const Sector *found = sector_of(*content_, m, i);
+            if (!found && !shape_.has_data(m.guest, i))
+                continue;
             if (!found || *found != GuestLog::content(m.guest * per_cluster + i, 0)) {
                 bad(fmt::format("the snapshot has lost sector {} of guest cluster {}", i, m.guest));
                 return;
@@ -309,7 +325,7 @@ const Sector *Checker::guest_sector(const Content &content, std::uint64_t sector
     const std::uint64_t cluster = sector / log_.sectors_per_cluster();
     for (const Mapped &m : active_)
         if (m.guest == cluster)
-            return m.host ? content.get(m.host / sector_bytes + sector % log_.sectors_per_cluster()) : nullptr;
+            return sector_of(content, m, sector % log_.sectors_per_cluster());
     return nullptr;
 }
 

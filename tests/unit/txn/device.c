@@ -372,6 +372,22 @@ int device_unmap(struct device *dev, uint64_t pos, uint64_t clusters, bool keep)
 	return r;
 }
 
+int device_unmap_part(struct device *dev, uint64_t pos, uint32_t units)
+{
+	struct guest_io rq;
+	int r;
+
+	qcow2_record(&dev->image, pos,
+		     min(pos + units * qcow2_map_unit(&dev->map),
+			 dev->image.layer.geo.size) - pos);
+	guest_io_init(&rq, dev);
+	while ((r = qcow2_map_unmap_part(&dev->map, &rq.parked, pos, units)) ==
+	       QCOW2_PARKED)
+		wait_for_completion(&rq.my_turn);
+	qcow2_range_give_up(&dev->map.ranges, &rq.parked);
+	return r;
+}
+
 int device_flush(struct device *dev)
 {
 	/* As bios are redirected to a disk. */

@@ -31,6 +31,8 @@ void device_give_up(struct device *dev);
 int device_read(struct device *dev, uint64_t pos, void *buf, uint64_t len);
 int device_write(struct device *dev, uint64_t pos, void *buf, uint64_t len);
 int device_unmap(struct device *dev, uint64_t pos, uint64_t clusters, bool keep);
+/* Subclusters, all in one cluster. */
+int device_unmap_part(struct device *dev, uint64_t pos, uint32_t units);
 int device_flush(struct device *dev);
 
 /* Starts a commit, and does not wait for it. */

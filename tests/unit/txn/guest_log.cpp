@@ -48,10 +48,9 @@ std::vector<GuestLog::Version> &GuestLog::sector(std::uint64_t number)
     return cluster(number / sectors_per_cluster_)[number % sectors_per_cluster_];
 }
 
-void GuestLog::begin_with_data(std::uint64_t number)
+void GuestLog::begin_with_data(std::uint64_t number, std::uint64_t sector_in_it)
 {
-    for (auto &s : cluster(number))
-        s[0].zeros = false;
+    cluster(number)[sector_in_it][0].zeros = false;
 }
 
 GuestLog::Change GuestLog::begin(std::uint64_t first, std::uint64_t count, bool zeros)

@@ -28,8 +28,9 @@ public:
         std::vector<std::uint32_t> versions; // one for each sector
     };
 
-    // What version 0 of a cluster holds is data.
-    void begin_with_data(std::uint64_t cluster);
+    // Version 0 of a cluster is one that was never written, or data in one of its sectors.
+    void begin_with(std::uint64_t number) { cluster(number); }
+    void begin_with_data(std::uint64_t number, std::uint64_t sector_in_it);
     Change begin(std::uint64_t first, std::uint64_t count, bool zeros);
     void end(const Change &change, bool done);
 

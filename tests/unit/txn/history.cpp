@@ -74,6 +74,13 @@ void plan_many_frees(Plan &plan)
     plan.rounds = 1;
 }
 
+// Of a cluster with data; any, but that no subcluster is both data and zeros.
+std::uint64_t plan_bitmap()
+{
+    const std::uint64_t data = chance(30) ? 0xffffffff : sim_random(0) & sim_random(0) & 0xffffffff;
+    return data | (sim_random(0) & 0xffffffff & ~data) << 32;
+}
+
 // The places of interest: where blocks of L2 entries and L2 tables end, and the disk.
 void plan_guest(Plan &plan)
 {
@@ -81,7 +88,7 @@ void plan_guest(Plan &plan)
     const bool large = s.cluster_bits > 12;
     const std::uint64_t clusters = s.l2_entries() * (large ? 1 : 2) + 10;
     s.guest_bytes = clusters * s.cluster() - (chance(50) ? 3 * sector_bytes : 0);
-    plan.hot = {{0, large ? 5 : 14}, {clusters - 6, 6}, {510, 4}};
+    plan.hot = {{0, large ? 5 : 14}, {clusters - 6, 6}, {4096 / s.entry_bytes() - 2, 4}};
     if (chance(60))
         plan.hot.emplace_back(s.l2_entries() - 5, 10);
     if (chance(30))
@@ -93,6 +100,8 @@ void plan_guest(Plan &plan)
             if (chance(share))
                 data.insert(c);
     s.data.assign(data.begin(), data.end());
+    for (const std::uint64_t c : s.extended ? s.data : std::vector<std::uint64_t>{})
+        s.bitmaps[c] = plan_bitmap();
 }
 
 void plan_shape(Plan &plan, Theme theme)
@@ -106,6 +115,11 @@ void plan_shape(Plan &plan, Theme theme)
     s.block_device = chance(35);
     s.granularity_bits = s.version >= 3 && chance(40) ? static_cast<unsigned>(between(9, 17)) : 0;
     s.refcount_order = s.version < 3 ? 4 : static_cast<unsigned>(between(s.snapshot ? 1 : 0, 6));
+    if (theme == Theme::extended) {
+        s.version = 3;
+        s.extended = true;
+        s.cluster_bits = static_cast<unsigned>(between(14, 16));
+    }
     if (theme != Theme::growing_table)
         return;
     s.version = 3;
@@ -169,6 +183,7 @@ private:
     void write();
     void read();
     void unmap();
+    void unmap_part();
     void flush();
     void check_read(std::uint64_t first, std::span<const std::uint8_t> found, std::uint64_t since);
     void result(const char *what, int r);
@@ -229,7 +244,7 @@ std::uint64_t capacity(const Plan &plan)
 {
     const Shape &s = plan.shape;
     if (s.full_reftable)
-        return (s.l2_entries() * s.l2_entries() + 4096) * s.cluster();
+        return (s.reftable_entries() * s.reftable_entries() + 4096) * s.cluster();
     std::uint64_t hot = 0;
     for (const auto &[first, count] : plan.hot)
         hot += count;
@@ -253,7 +268,10 @@ History::History(Theme theme, std::uint64_t seed, Totals &totals)
       checker_(plan_.shape, log_)
 {
     for (const std::uint64_t c : plan_.shape.data) {
-        log_.begin_with_data(c);
+        log_.begin_with(c);
+        for (std::uint64_t i = 0; i < log_.sectors_in(c); i++)
+            if (plan_.shape.has_data(c, i))
+                log_.begin_with_data(c, i);
         note_mapped(c, 1);
     }
     crash_at_ = chance(50) ? between(1, 300) : 0;
@@ -315,6 +333,8 @@ std::pair<std::uint64_t, std::uint64_t> History::pick_sectors()
     if (chance(30))
         return {first, end - first};
     first += sim_random(std::min(per, end - first));
+    if (plan_.shape.extended && chance(60))
+        return {first, between(1, std::min<std::uint64_t>(end - first, 10))};
     return {first, between(1, end - first)};
 }
 
@@ -391,6 +411,20 @@ void History::unmap()
     result("a discard", r);
 }
 
+// Of one cluster.
+void History::unmap_part()
+{
+    const std::uint64_t cluster = pick_clusters(1).first, per = plan_.shape.subcluster() / sector_bytes;
+    const std::uint64_t begin = cluster * log_.sectors_per_cluster();
+    const std::uint64_t units = (log_.sectors_in(cluster) - 1) / per + 1;
+    const std::uint64_t first = sim_random(units), count = between(1, units - first);
+    const std::uint64_t end = begin + std::min((first + count) * per, log_.sectors_in(cluster));
+    const GuestLog::Change change = log_.begin(begin + first * per, end - (begin + first * per), true);
+    const int r = device_unmap_part(dev_, (begin + first * per) * sector_bytes, static_cast<unsigned>(count));
+    log_.end(change, !r);
+    result("zeroing a part", r);
+}
+
 void History::flush()
 {
     const std::uint64_t since = log_.now();
@@ -408,7 +442,7 @@ void History::request()
     else if (dice < 60)
         read();
     else if (dice < (plan_.tight ? 82 : 74))
-        unmap();
+        plan_.shape.extended &&chance(60) ? unmap_part() : unmap();
     else if (dice < 86)
         flush();
     else if (dice < 91)
@@ -549,12 +583,13 @@ std::string History::run()
     totals_.histories++;
     if (sim_run(run_task, this) && sim_nothing_left())
         return "";
-    return fmt::format("{}\n{} jobs, version {}, {} KiB clusters, refcount order {}{}{}{}{}{}{}{}\n{}", sim_failure(),
+    return fmt::format("{}\n{} jobs, version {}, {} KiB clusters, refcount order {}{}{}{}{}{}{}{}{}\n{}", sim_failure(),
                        plan_.jobs, plan_.shape.version, plan_.shape.cluster() >> 10, plan_.shape.refcount_order,
                        plan_.shape.lazy ? ", lazy" : "", plan_.shape.snapshot ? ", snapshot" : "",
                        plan_.shape.block_device ? ", block device" : "", plan_.shape.granularity_bits ? ", bitmap" : "",
-                       has_faults() ? ", faults" : "", config_.one_worker ? ", one worker" : "",
-                       config_.memory_short ? ", short of memory" : "", sim_log());
+                       plan_.shape.extended ? ", extended" : "", has_faults() ? ", faults" : "",
+                       config_.one_worker ? ", one worker" : "", config_.memory_short ? ", short of memory" : "",
+                       sim_log());
 }
 
 } // namespace

@@ -26,6 +26,7 @@ enum class Theme {
     short_of_space,
     much_metadata, // more than is cached, and more than may wait to be written
     many_frees,    // more than may wait to be freed
+    extended,      // L2 entries with subclusters
 };
 
 // One history: an image is made, used by several jobs at a time, closed, and used again. Returns what was wrong; empty:

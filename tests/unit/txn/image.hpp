@@ -5,6 +5,7 @@
 #include "guest_log.hpp"
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -24,11 +25,21 @@ struct Shape {
     bool block_device = false;
     unsigned granularity_bits = 0; // of a bitmap that records; 0: there is none
     bool backwards = false;        // host clusters of later guest clusters come first
+    bool extended = false;         // L2 entries have a bitmap
     std::uint64_t guest_bytes = 0;
-    std::vector<std::uint64_t> data; // guest clusters with data
+    std::vector<std::uint64_t> data;                // guest clusters with data
+    std::map<std::uint64_t, std::uint64_t> bitmaps; // of those, if entries have one
 
     std::uint64_t cluster() const { return std::uint64_t{1} << cluster_bits; }
-    std::uint64_t l2_entries() const { return cluster() / 8; }
+    std::uint64_t subcluster() const { return cluster() / 32; }
+    std::uint64_t entry_bytes() const { return extended ? 16 : 8; }
+    std::uint64_t l2_entries() const { return cluster() / entry_bytes(); }
+    std::uint64_t reftable_entries() const { return cluster() / 8; }
+    // Whether a sector of a cluster in "data" is in its host cluster.
+    bool has_data(std::uint64_t guest, std::uint64_t sector) const
+    {
+        return !extended || bitmaps.at(guest) >> sector * sector_bytes / subcluster() & 1;
+    }
     std::uint64_t l1_entries() const { return (guest_bytes - 1) / cluster() / l2_entries() + 1; }
 };
 
@@ -70,7 +81,8 @@ private:
     enum class Role : std::uint8_t { none, header, reftable, refblock, l1, l2, snapshots, bitmaps, data };
     struct Mapped {
         std::uint64_t guest;
-        std::uint64_t host; // 0: zeros
+        std::uint64_t host;   // 0: zeros
+        std::uint64_t bitmap; // a bit for each subcluster that is there
     };
     struct Seen {
         std::uint32_t check = 0; // of which this is
@@ -86,6 +98,8 @@ private:
     void look_at_reftable();
     void look_at_l1(std::uint64_t offset, std::uint64_t entries, unsigned by, std::vector<Mapped> &map);
     void look_at_l2(std::uint64_t l1_index, std::uint64_t offset, unsigned by, std::vector<Mapped> &map);
+    void look_at_entry(std::uint64_t guest, std::uint64_t at, unsigned by, std::vector<Mapped> &map);
+    const Sector *sector_of(const Content &content, const Mapped &m, std::uint64_t sector) const;
     void look_at_snapshots();
     void compare_refcounts();
     void compare_copied(std::uint64_t entry, const char *what);

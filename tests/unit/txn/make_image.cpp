@@ -100,6 +100,7 @@ void Maker::put_header()
     put(64, snapshots_, 8);
     if (shape_.version < 3)
         return;
+    put(72, shape_.extended ? 16 : 0, 8);
     put(80, shape_.lazy, 8);
     put(96, shape_.refcount_order, 4);
     put(100, 104, 4);
@@ -127,9 +128,14 @@ void Maker::put_bitmap()
 
 void Maker::put_l2(std::uint64_t table, std::uint64_t index, std::uint64_t flags)
 {
-    for (const auto &[guest, host] : host_)
-        if (guest / shape_.l2_entries() == index)
-            put(table + guest % shape_.l2_entries() * 8, host | flags, 8);
+    for (const auto &[guest, host] : host_) {
+        if (guest / shape_.l2_entries() != index)
+            continue;
+        const std::uint64_t at = table + guest % shape_.l2_entries() * shape_.entry_bytes();
+        put(at, host | flags, 8);
+        if (shape_.extended)
+            put(at + 8, shape_.bitmaps.at(guest), 8);
+    }
 }
 
 // The snapshot's L1 table, if there is one, refers to the same clusters.
@@ -143,8 +149,10 @@ void Maker::put_mapping()
     for (const std::uint64_t guest : data) {
         const std::uint64_t host = take(1, shared);
         host_[guest] = host;
-        for (std::uint64_t i = 0; i < shape_.cluster() / sector_bytes; i++)
-            out_[host / sector_bytes + i] = GuestLog::content(guest * (shape_.cluster() / sector_bytes) + i, 0);
+        const std::uint64_t sectors = shape_.cluster() / sector_bytes;
+        for (std::uint64_t i = 0; i < sectors; i++)
+            if (shape_.has_data(guest, i))
+                out_[host / sector_bytes + i] = GuestLog::content(guest * sectors + i, 0);
     }
     std::uint64_t last = ~std::uint64_t{0};
     for (const std::uint64_t guest : shape_.data) {
@@ -205,7 +213,7 @@ void Maker::put_refcounts()
     image_.clusters = next_;
     if (!shape_.full_reftable)
         return;
-    const std::uint64_t all = shape_.l2_entries() * (shape_.cluster() * 8 >> shape_.refcount_order);
+    const std::uint64_t all = shape_.reftable_entries() * (shape_.cluster() * 8 >> shape_.refcount_order);
     for (; next_ % (sector_bytes * 8 >> shape_.refcount_order); next_++)
         put_refcount(next_, 1);
     image_.clusters = all - 6;
@@ -231,7 +239,7 @@ void Maker::write_out()
 Image Maker::make()
 {
     if (shape_.full_reftable)
-        nr_refblocks_ = shape_.l2_entries();
+        nr_refblocks_ = shape_.reftable_entries();
     take(1);
     reftable_ = take(1);
     refblocks_ = take(nr_refblocks_);

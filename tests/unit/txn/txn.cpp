@@ -66,3 +66,8 @@ TEST_CASE("so when more is to be freed than there is memory for")
 {
     run_histories("many frees", Theme::many_frees, 30);
 }
+
+TEST_CASE("so of subclusters, each by itself")
+{
+    run_histories("extended", Theme::extended, 250);
+}

@@ -212,7 +212,7 @@ test_unfit_below() {
 	lb_step "images below that cannot be taken"
 	local pid
 	overlay "$dir/bad" 1M raw "$raw"
-	refused_below "has the incompatible feature 4 " -o extended_l2=on
+	refused_below "has the incompatible feature 2 " -o "data_file=$dir/data"
 	refused_below "is encrypted" --object secret,id=s,data=x -o encrypt.format=aes,encrypt.key-secret=s
 	must qemu-img create -q -f qcow2 "$dir/unfit" 1M
 	must qemu-io -f qcow2 -c "write -c -P 9 512k 64k" "$dir/unfit"

@@ -246,9 +246,21 @@ test_unfit_images() {
 		must "$maint" attach "$bad" "$name"
 		must "$maint" detach "$name"
 	done
+	printf '\x20' | dd of="$bad" bs=1 seek=79 conv=notrunc status=none
+	must_fail "incompatible feature 5 .*dm-qcow2 does not support" "$maint" attach "$bad" "$name"
+	rm "$bad"
 	lb_image "$dir/extended.qcow2" 1M -o extended_l2=on
-	must_fail "incompatible feature 4 .*dm-qcow2 does not support" "$maint" attach "$dir/extended.qcow2" "$name"
-	rm "$bad" "$dir/extended.qcow2"
+	must "$maint" attach "$dir/extended.qcow2" "$name"
+	must qemu-io -f raw -t none -c "write -P 3 1k 3k" "/dev/mapper/$name"
+	must "$maint" snapshot create "$name" one
+	must qemu-io -f raw -t none -c "write -P 4 2k 1k" "/dev/mapper/$name"
+	must "$maint" check "$name"
+	must "$maint" detach "$name"
+	must_hold qcow2 "$dir/extended.qcow2" 4 2k 1k
+	must "$maint" snapshot revert "$dir/extended.qcow2" one
+	must_hold qcow2 "$dir/extended.qcow2" 3 1k 3k
+	lb_check "$dir/extended.qcow2"
+	rm "$dir/extended.qcow2"
 }
 
 test_ordinary_user() {

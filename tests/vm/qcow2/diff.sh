@@ -25,14 +25,14 @@ declare -A places=()
 declare -a snapshots=()
 # The geometry, set by the choose_ functions.
 place='' image='' version=3 cluster=65536 refcount_bits=16 lazy=off preallocation=off size=0 windows=0
-compression=zlib
+compression=zlib extended=off extended_least=0
 rounds=2 jobs=1 max_size=65536 cache='' ops=0 max_snapshots=0
 # The images below, nearest first, as words of the table line; and what a discard leaves.
 declare -a chain=()
 layers=0
 discard=zeros
 # Where guest data is: no, if that is the image itself; yes or raw.
-external=no data=''
+external=no data='' data_place=''
 
 # Each file system is made when the first geometry asks for it.
 make_place() { # PLACE
@@ -164,14 +164,14 @@ choose_packed() { # BYTES CLUSTER HOW-MANY
 choose_data() {
 	local where
 	external=no
-	data=''
+	data='' data_place=''
 	random_percent 30 || return 0
 	((version > 2 && size < 1024 * mib)) || return 0
 	external=yes
 	((layers > 0)) || random_pick external yes raw
 	random_pick where xfs ext4 tmpfs btrfs data-disk
 	make_place "$where"
-	data=${places[$where]}
+	data=${places[$where]} data_place=$where
 	[ "$where" = data-disk ] || data=$data/data
 	max_snapshots=0
 	# Of a disk, or with preallocation=full of a file, QEMU would write all of it first.
@@ -180,9 +180,18 @@ choose_data() {
 	[ "$external" != raw ] || discard=loose
 }
 
+# Extended L2 entries, where each subcluster has whole blocks of all files. On btrfs these have 4 KiB.
+choose_extended() {
+	extended=off
+	extended_least=16384
+	[[ $place != btrfs && $data_place != btrfs ]] || extended_least=131072
+	((version > 2 && cluster >= extended_least)) || return 0
+	! random_percent 40 || extended=on
+}
+
 # From the lowest one up: any length, shorter and longer than what is above it, any cluster size.
 create_chain() {
-	local i below='' below_format='' file where format bytes least size_of type
+	local i below='' below_format='' file where format bytes least size_of type entries
 	local -a commands packed
 	for ((i = layers; i > 0; i--)); do
 		random_pick where xfs tmpfs ext4
@@ -197,11 +206,13 @@ create_chain() {
 		random_below 10
 		size_of=$((4096 << REPLY))
 		random_pick type zlib zstd
+		entries=off
+		((size_of < extended_least)) || random_pick entries off on
 		packed=()
 		if [ "$format" = raw ]; then
 			truncate -s "$bytes" "$file"
 		else
-			qemu-img create -q -f qcow2 -o "cluster_size=$size_of,compression_type=$type" \
+			qemu-img create -q -f qcow2 -o "cluster_size=$size_of,compression_type=$type,extended_l2=$entries" \
 				${below:+-F "$below_format" -b "$below"} "$file" "$bytes"
 			! random_percent 50 || choose_packed "$bytes" "$size_of" 20
 		fi
@@ -215,7 +226,7 @@ create_chain() {
 create_image() {
 	local format=compat=0.10 backing=()
 	((version == 2)) ||
-		format=compat=1.1,lazy_refcounts=$lazy,refcount_bits=$refcount_bits,compression_type=$compression
+		format=compat=1.1,lazy_refcounts=$lazy,refcount_bits=$refcount_bits,compression_type=$compression,extended_l2=$extended
 	# What preallocated clusters hold on a disk is what the disk held before.
 	if [ "$place" != block ]; then
 		rm -f "$image"
@@ -336,10 +347,11 @@ run_geometry() {
 	choose_history
 	choose_chain
 	choose_data
+	choose_extended
 	use_place
 	lb_step "geometry seed $geometry_seed: $place v$version cluster $cluster refcount_bits $refcount_bits" \
 		"lazy $lazy preallocation $preallocation size $size rounds $rounds jobs $jobs max $max_size ${cache:-}" \
-		"layers $layers compression $compression data $external${data:+ in $data}"
+		"layers $layers compression $compression extended $extended data $external${data:+ in $data}"
 	create_chain
 	create_image
 	prefill
