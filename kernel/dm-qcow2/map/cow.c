@@ -374,9 +374,12 @@ int qcow2_cow_fill_subs(struct qcow2_change *c, const struct qcow2_wish *w,
 		r = cow_fill_some(c, tail, to, last, fresh, w->how);
 	if (r || (from == pos && to == end))
 		return r;
-	/* Last, because who has a buffer must not want another one. */
+	/*
+	 * Last, because who has a buffer must not want another one. Of a block at
+	 * either end that is there already, the rest is not in the buffer.
+	 */
 	if (w->whole && to - from <= QCOW2_BUF_SIZE &&
-	    !(from & (c->map->align - 1)) &&
+	    !((from | to) & (c->map->align - 1)) &&
 	    !cow_gather_subs(c, from, pos, end, to, fresh, w->how))
 		return 0;
 	r = cow_fill_some(c, head, from, pos, fresh, w->how);

@@ -150,7 +150,7 @@ incompatible_features() {
 	lb_step "incompatible features are refused by name"
 	lb_image "$image" 16M
 	local -a cases=("01|qemu-img check -r all" "02|corrupt" "04|external data file" "08|compression type"
-		"10|extended L2 entries" "20|5" "80|7")
+		"20|5" "80|7")
 	local case
 	for case in "${cases[@]}"; do
 		poke $((incompatible + 7)) "${case%%|*}"
