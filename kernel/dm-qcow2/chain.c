@@ -234,43 +234,6 @@ void qcow2_chain_align(struct qcow2_target *t)
 	}
 }
 
-/* What is mapped by itself must be whole blocks of all stores of the chain. */
-static int chain_check_unit(struct qcow2_target *t,
-			    const struct qcow2_geometry *g, const char *path)
-{
-	u32 align = t->dev.map.align;
-
-	if (!qcow2_extended_l2(g) || align <= 1U << qcow2_subcluster_bits(g))
-		return 0;
-	qcow2_err(&t->dev.core, "%s has subclusters of %u bytes (extended L2 entries), which are not supported with blocks of %u bytes",
-		  path, 1U << qcow2_subcluster_bits(g), align);
-	return -EOPNOTSUPP;
-}
-
-/**
- * qcow2_chain_check_units() - whether the stores can do I/O to each subcluster
- * @t: the target, opened, with all headers read
- *
- * Return: 0, or -EOPNOTSUPP with a line in the log.
- */
-int qcow2_chain_check_units(struct qcow2_target *t)
-{
-	struct qcow2_base *b;
-	int r;
-	u32 i;
-
-	r = chain_check_unit(t, &t->dev.image.layer.geo, t->dev.core.path);
-	for (i = 0; !r && i < t->chain.nr; i++) {
-		b = t->chain.links[i].base;
-		if (b->raw)
-			continue;
-		mutex_lock(&b->lock);
-		r = chain_check_unit(t, &b->layer.geo, b->core.path);
-		mutex_unlock(&b->lock);
-	}
-	return r;
-}
-
 /**
  * qcow2_chain_name() - the nearest image below
  * @t: the target, opened

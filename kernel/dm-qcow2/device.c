@@ -245,9 +245,6 @@ int qcow2_device_open(struct qcow2_target *t, const struct qcow2_images *images,
 	if (r)
 		return r;
 	qcow2_chain_align(t);
-	r = qcow2_chain_check_units(t);
-	if (r)
-		return r;
 	*error = "out of memory";
 	r = qcow2_loss_init(t, &device_owner_ops);
 	if (r)
@@ -317,8 +314,6 @@ static int device_start_image(struct qcow2_target *t)
 	r = device_begin_turn(d);
 	if (!r)
 		r = qcow2_image_load(&d->image, below, raw);
-	if (!r)
-		r = qcow2_chain_check_units(t);
 	if (!r)
 		return 0;
 	qcow2_image_unload(&d->image);

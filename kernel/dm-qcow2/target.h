@@ -136,7 +136,6 @@ void qcow2_chain_close(struct qcow2_target *t);
 int qcow2_chain_start(struct qcow2_target *t);
 void qcow2_chain_stop(struct qcow2_target *t);
 void qcow2_chain_align(struct qcow2_target *t);
-int qcow2_chain_check_units(struct qcow2_target *t);
 const char *qcow2_chain_name(const struct qcow2_target *t, bool *raw);
 int qcow2_chain_devices(struct qcow2_target *t, iterate_devices_callout_fn fn,
 			void *data);

@@ -19,15 +19,13 @@
  * @len: how many, the same
  * @buf: the buffer
  *
- * An extent may end inside a block where an image below ends; from there on all
- * is zeros.
  * Context: a worker; waits for the I/O. Return: 0 or a negative error.
  */
 int qcow2_align_fetch(struct qcow2_request *rq, u64 pos, u64 len,
 		      struct qcow2_buf *buf)
 {
 	struct qcow2_map *m = &rq->dev->map;
-	u64 align = rq->dev->map.align, done, whole;
+	u64 done, whole;
 	struct qcow2_extent e;
 	int r = 0;
 
@@ -35,18 +33,12 @@ int qcow2_align_fetch(struct qcow2_request *rq, u64 pos, u64 len,
 		r = qcow2_map_get(m, pos + done, len - done, &e);
 		if (r)
 			break;
-		/* Not from inside a block: it may have been written meanwhile. */
-		whole = min(round_up(e.len, align), len - done);
-		if (e.kind == QCOW2_DATA)
-			r = qcow2_store_rw(e.store, false, e.host, buf->bv,
-					   done,
-					   round_up(e.len, (u64)e.store->align),
-					   rq->how);
-		else if (e.kind == QCOW2_COMPRESSED)
-			r = qcow2_unpack_to_buf(&e.packed, e.host, buf, done,
-						e.len, rq->how);
-		else
-			e.len = 0;
+		r = qcow2_extent_fetch(m, &e, buf, done, rq->how);
+		/*
+		 * A raw image below ends where it likes. Not from inside a
+		 * sector: it may have been written meanwhile.
+		 */
+		whole = min(round_up(e.len, SECTOR_SIZE), len - done);
 		qcow2_buf_zero(buf, done + e.len, whole - e.len);
 		qcow2_map_put(m, e.pin);
 	}

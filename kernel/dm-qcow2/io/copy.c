@@ -69,8 +69,8 @@ static int copy_stored(struct qcow2_device *d, struct qcow2_span *s,
 }
 
 /*
- * An extent may end inside a block where an image below does; from there on all
- * is zeros, so that one block is as long.
+ * Of an extent, the whole blocks; or the one of which it is a part, which has to
+ * be read as the guest does.
  */
 static u64 copy_whole_blocks(const struct qcow2_device *d, u64 len)
 {
@@ -93,6 +93,13 @@ static int copy_read(struct copy_piece *c, u64 from, struct qcow2_store *st,
 	return r;
 }
 
+/* A subcluster, or where an image below ends: more may follow in the block. */
+static bool copy_is_part(const struct qcow2_device *d,
+			 const struct qcow2_extent *e)
+{
+	return e->len < d->map.align;
+}
+
 /* Puts what the guest sees at @from to @to; sets @len to how much of it. */
 static int copy_run(struct copy_piece *c, u64 from,
 		    const struct qcow2_extent *to, u64 done, u64 *len)
@@ -106,9 +113,7 @@ static int copy_run(struct copy_piece *c, u64 from,
 	if (r)
 		return r;
 	*len = copy_whole_blocks(d, e.len);
-	/* Compressed, or the block in which an image below ends. */
-	if (e.kind == QCOW2_COMPRESSED ||
-	    (e.kind == QCOW2_DATA && e.len < d->map.align)) {
+	if (e.kind == QCOW2_COMPRESSED || copy_is_part(d, &e)) {
 		qcow2_map_put(&d->map, e.pin);
 		*len = min_t(u64, *len, QCOW2_BUF_SIZE);
 		return copy_read(c, from, to->store, to->host + done, *len);
@@ -199,6 +204,7 @@ static s64 copy_some(struct copy_piece *c)
 	u64 src = c->op->src + c->op->done, dst = c->op->dst + c->op->done;
 	struct qcow2_extent e;
 	s64 begun;
+	bool reads;
 	int r;
 
 	if (READ_ONCE(d->core.mode) != QCOW2_MODE_RW)
@@ -207,10 +213,11 @@ static s64 copy_some(struct copy_piece *c)
 	if (r)
 		return r;
 	qcow2_map_put(&d->map, e.pin);
+	reads = qcow2_extent_has_data(&e) || copy_is_part(d, &e);
 	e.len = copy_whole_blocks(d, e.len);
 	qcow2_record(&d->image, dst, e.len);
-	begun = qcow2_extent_has_data(&e) ? copy_write(c, src, dst, e.len) :
-					    copy_zeros(c, dst, e.len);
+	begun = reads ? copy_write(c, src, dst, e.len) :
+			copy_zeros(c, dst, e.len);
 	return copy_settle(c) ?: begun;
 }
 

@@ -26,6 +26,23 @@ static int read_in_memory(struct qcow2_request *rq, struct bio *bio, u64 skip,
 	return 0;
 }
 
+/*
+ * Whether the store can read an extent as it is; cuts what is in a part of a
+ * block off. An image below may have a store of its own kind, or end in a block;
+ * subclusters may be smaller than one.
+ */
+static bool read_as_it_is(const struct bio *bio, struct qcow2_extent *e)
+{
+	u64 whole = round_down(e->len, (u64)e->store->align);
+
+	if (!qcow2_store_misaligned(e->store, bio, e->host, e->len))
+		return true;
+	if (!whole || qcow2_store_misaligned(e->store, bio, e->host, whole))
+		return false;
+	e->len = whole;
+	return true;
+}
+
 /* Reads what is alike from rq->pos on, which moves on. */
 static int read_step(struct qcow2_request *rq, struct bio *bio, u64 start)
 {
@@ -40,9 +57,7 @@ static int read_step(struct qcow2_request *rq, struct bio *bio, u64 start)
 		return r;
 	}
 	p->pin = e.pin;
-	/* An image below may have a store of its own kind, or end in a block. */
-	if (e.kind == QCOW2_DATA && e.store != qcow2_data(rq->dev) &&
-	    qcow2_store_misaligned(e.store, bio, e.host, e.len)) {
+	if (e.kind == QCOW2_DATA && !read_as_it_is(bio, &e)) {
 		qcow2_part_end(p);
 		return qcow2_align_read(rq, bio, start, rq->pos + e.len);
 	}

@@ -370,13 +370,15 @@ static int change_get_own(struct change_step *s)
 	return 0;
 }
 
-/* Whether a guest cluster has a host cluster of its own that it does not use. */
+/*
+ * Whether a guest cluster has a host cluster of its own, of which it does not use
+ * all that is to be written.
+ */
 static bool change_has_own(struct change_step *s, u64 *entry)
 {
 	enum qcow2_cluster_type type = qcow2_entry_type(s->l, s->b, s->index,
 							entry);
 
-	/* Of an extended entry, what is to be written would be in place else. */
 	return (*entry & QCOW2_OFLAG_COPIED) &&
 	       type == (qcow2_extended_l2(&s->l->geo) ? QCOW2_CLUSTER_NORMAL :
 							QCOW2_CLUSTER_ZERO_ALLOC);
@@ -491,6 +493,18 @@ static int change_allocate(struct change_step *s, struct qcow2_extent *e)
 	return r;
 }
 
+/*
+ * Whether all that is wanted of the first cluster may be written in place. Who
+ * holds a cluster gets what it wants of it in one piece.
+ */
+static bool change_is_in_place(struct change_step *s, struct qcow2_extent *e)
+{
+	u64 pos = s->w->pos, next = (pos | (qcow2_cluster(s->l) - 1)) + 1;
+
+	return change_in_place(s, s->max, e) &&
+	       pos + e->len >= min(s->w->end, next);
+}
+
 /* With the range held: what is to be done is settled now. */
 static int change_locked(struct change_step *s, struct qcow2_extent *e)
 {
@@ -498,7 +512,7 @@ static int change_locked(struct change_step *s, struct qcow2_extent *e)
 	u64 entry;
 	int r;
 
-	if (change_in_place(s, s->max, e))
+	if (change_is_in_place(s, e))
 		return qcow2_sound_make_sure(s->q, s->b, s->index,
 					     qcow2_entry_count(s->l, s->w->pos,
 							       e->len));
@@ -517,6 +531,8 @@ static int change_locked(struct change_step *s, struct qcow2_extent *e)
  * @p: who wants it
  * @w: what is wanted
  * @e: filled in: data; to be let go of by qcow2_map_put()
+ *
+ * If the range is held, that is all that is wanted of the first cluster.
  *
  * When the data is there, qcow2_map_publish() is to be called, or
  * qcow2_map_abort() if it could not be put there and @c->allocated; and then

@@ -57,20 +57,6 @@ static bool cow_reads_whole(const struct qcow2_change *c, u64 pos)
 }
 
 /*
- * Reads data into a buffer. It may end inside a block, where an image below
- * ends: from there on all is zeros, which the caller sees to.
- */
-static int cow_read(const struct qcow2_extent *e, struct qcow2_buf *buf,
-		    u64 skip, struct qcow2_how how)
-{
-	if (e->kind == QCOW2_COMPRESSED)
-		return qcow2_unpack_to_buf(&e->packed, e->host, buf, skip,
-					   e->len, how);
-	return qcow2_store_rw(e->store, false, e->host, buf->bv, skip,
-			      round_up(e->len, (u64)e->store->align), how);
-}
-
-/*
  * What the guest sees from @pos to @end, whole blocks, to where @skip is; sets
  * @copied if that is not all zeros by what the tables say.
  */
@@ -86,14 +72,12 @@ static int cow_get(struct qcow2_change *c, u64 pos, u64 end,
 		r = cow_look(c, pos, end - pos, &e);
 		if (r)
 			break;
-		if (!qcow2_extent_has_data(&e)) {
-			qcow2_buf_zero(buf, skip, e.len);
-			continue;
+		if (qcow2_extent_has_data(&e)) {
+			if (!counted)
+				qcow2_count(c->map->image->layer.core, COW);
+			counted = *copied = true;
 		}
-		if (!counted)
-			qcow2_count(c->map->image->layer.core, COW);
-		counted = *copied = true;
-		r = cow_read(&e, buf, skip, how);
+		r = qcow2_extent_fetch(c->map, &e, buf, skip, how);
 	}
 	return r;
 }
@@ -250,6 +234,25 @@ int qcow2_cow_gather(struct qcow2_change *c, u64 pos, u64 end, bool fresh,
 }
 
 /*
+ * Adds what is in the same blocks of the store, which are written as a whole: in
+ * new clusters it does no harm. What the guest writes is whole blocks, too.
+ */
+static u64 cow_whole_blocks(const struct qcow2_layer *l, u64 subs)
+{
+	u32 per = l->data->align >> qcow2_subcluster_bits(&l->geo), sub;
+	u64 block;
+
+	if (per <= 1)
+		return subs;
+	for (sub = 0; sub < QCOW2_SUBCLUSTERS; sub += per) {
+		block = qcow2_sub_range(sub, sub + per - 1);
+		if (subs & block)
+			subs |= block;
+	}
+	return subs;
+}
+
+/*
  * The subclusters of a cluster, as bits of QCOW2_SUB_DATA, of which something is
  * to be filled: those that the write covers in part, unless they are there
  * already, and what a new host cluster gets of the one that it replaces.
@@ -257,7 +260,7 @@ int qcow2_cow_gather(struct qcow2_change *c, u64 pos, u64 end, bool fresh,
 static u64 cow_subs(const struct qcow2_change *c, u32 i, u64 pos, u64 end)
 {
 	const struct qcow2_layer *l = &c->map->image->layer;
-	u64 touched = qcow2_sub_touched(c, i), part = 0, data, entry;
+	u64 touched = qcow2_sub_touched(c, i), part = 0, data, entry, subs;
 	u32 mask = (1U << qcow2_subcluster_bits(&l->geo)) - 1;
 
 	if (i == 0 && (pos & mask))
@@ -269,7 +272,8 @@ static u64 cow_subs(const struct qcow2_change *c, u32 i, u64 pos, u64 end)
 		return part & ~data;
 	if (entry & QCOW2_OFLAG_COMPRESSED)
 		data = QCOW2_SUB_DATA;
-	return (data & ~touched) | part;
+	subs = (data & ~touched) | part;
+	return cow_whole_blocks(l, subs);
 }
 
 /* Whether the subcluster of a guest offset is among some of its cluster. */

@@ -8,6 +8,7 @@
  *   subcluster.c  the same of extended ones
  *   sound.c    whether its cluster may be written in place, or dropped
  *   lookup.c   the extent at a guest offset, through images below
+ *   fetch.c    what is in it, in memory
  *   range.c    locks on guest clusters whose mapping changes
  *   cow.c      what a write does not cover of new clusters
  *   change.c   new clusters: reserve, then publish or abort
@@ -238,6 +239,10 @@ bool qcow2_map_lookup(struct qcow2_map *m, u64 pos, u32 len, bool write,
 int qcow2_map_get(struct qcow2_map *m, u64 pos, u64 len,
 		  struct qcow2_extent *e);
 int qcow2_map_below(struct qcow2_map *m, u64 pos, struct qcow2_extent *e);
+
+/* fetch.c */
+int qcow2_extent_fetch(struct qcow2_map *m, const struct qcow2_extent *e,
+		       struct qcow2_buf *buf, u64 skip, struct qcow2_how how);
 
 /* range.c */
 bool qcow2_range_lock(struct qcow2_ranges *rs, struct qcow2_range *r,

@@ -127,6 +127,29 @@ void qcow2_buf_zero(struct qcow2_buf *buf, u64 skip, u64 len)
 	}
 }
 
+/**
+ * qcow2_buf_copy() - copy from one buffer to another
+ * @dst: where to
+ * @to: byte offset there
+ * @src: where from
+ * @from: byte offset there
+ * @len: bytes
+ */
+void qcow2_buf_copy(struct qcow2_buf *dst, u64 to, const struct qcow2_buf *src,
+		    u64 from, u64 len)
+{
+	while (len) {
+		u32 at = to & (PAGE_SIZE - 1), of = from & (PAGE_SIZE - 1);
+		u32 part = min_t(u64, len, PAGE_SIZE - max(at, of));
+
+		memcpy_page(dst->bv[to >> PAGE_SHIFT].bv_page, at,
+			    src->bv[from >> PAGE_SHIFT].bv_page, of, part);
+		to += part;
+		from += part;
+		len -= part;
+	}
+}
+
 /* Copies between a buffer, from @skip on, and a bio, from @from on. */
 static void buffer_bio(struct qcow2_buf *buf, u64 skip, struct bio *bio, u64 from,
 		       u64 len, bool to_bio)

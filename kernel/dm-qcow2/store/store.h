@@ -121,8 +121,13 @@ struct qcow2_store_io {
 	struct qcow2_how how;
 };
 
-/* A worker may have one buffer for each of these. */
-enum qcow2_buf_use { QCOW2_BUF_BOUNCE, QCOW2_BUF_COPY, QCOW2_BUF_USES };
+/* A worker may have one buffer for each of these, got in this order. */
+enum qcow2_buf_use {
+	QCOW2_BUF_BOUNCE,
+	QCOW2_BUF_COPY,
+	QCOW2_BUF_EDGE,
+	QCOW2_BUF_USES
+};
 
 /**
  * struct qcow2_buf - memory of up to QCOW2_BUF_SIZE bytes
@@ -259,6 +264,8 @@ struct qcow2_buf *qcow2_buf_get(struct qcow2_bufs *bufs, u64 len,
 				enum qcow2_buf_use use);
 void qcow2_buf_put(struct qcow2_bufs *bufs, struct qcow2_buf *buf);
 void qcow2_buf_zero(struct qcow2_buf *buf, u64 skip, u64 len);
+void qcow2_buf_copy(struct qcow2_buf *dst, u64 to, const struct qcow2_buf *src,
+		    u64 from, u64 len);
 void qcow2_buf_to_bio(struct qcow2_buf *buf, u64 skip, struct bio *bio,
 		      u64 from, u64 len);
 void qcow2_buf_from_bio(struct qcow2_buf *buf, u64 skip, struct bio *bio,

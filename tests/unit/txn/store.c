@@ -312,14 +312,14 @@ struct qcow2_buf *qcow2_buf_get(struct qcow2_bufs *bufs, u64 len,
 				enum qcow2_buf_use use)
 {
 	struct qcow2_buf *buf = mempool_alloc(&buf_pools[use], GFP_NOIO);
-	u8 *mem = vmalloc(QCOW2_BUF_SIZE);
-	u32 i;
+	u32 pages = DIV_ROUND_UP(len, PAGE_SIZE), i;
+	u8 *mem = vmalloc(pages * PAGE_SIZE);
 
 	(void)bufs;
 	if (len > QCOW2_BUF_SIZE)
 		sim_fail("a buffer of %llu bytes is wanted", len);
-	buf->use = use;
-	for (i = 0; i < QCOW2_BUF_PAGES; i++)
+	*buf = (struct qcow2_buf) { .use = use };
+	for (i = 0; i < pages; i++)
 		bvec_set_page(&buf->bv[i], virt_to_page(mem + i * PAGE_SIZE),
 			      PAGE_SIZE, 0);
 	return buf;
@@ -335,6 +335,13 @@ void qcow2_buf_put(struct qcow2_bufs *bufs, struct qcow2_buf *buf)
 void qcow2_buf_zero(struct qcow2_buf *buf, u64 skip, u64 len)
 {
 	memset((u8 *)page_address(buf->bv[0].bv_page) + skip, 0, len);
+}
+
+void qcow2_buf_copy(struct qcow2_buf *dst, u64 to, const struct qcow2_buf *src,
+		    u64 from, u64 len)
+{
+	memcpy((u8 *)page_address(dst->bv[0].bv_page) + to,
+	       (u8 *)page_address(src->bv[0].bv_page) + from, len);
 }
 
 /* For what is in a data file, which there is none of here. */

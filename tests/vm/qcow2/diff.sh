@@ -25,14 +25,14 @@ declare -A places=()
 declare -a snapshots=()
 # The geometry, set by the choose_ functions.
 place='' image='' version=3 cluster=65536 refcount_bits=16 lazy=off preallocation=off size=0 windows=0
-compression=zlib extended=off extended_least=0
+compression=zlib extended=off
 rounds=2 jobs=1 max_size=65536 cache='' ops=0 max_snapshots=0
 # The images below, nearest first, as words of the table line; and what a discard leaves.
 declare -a chain=()
 layers=0
 discard=zeros
 # Where guest data is: no, if that is the image itself; yes or raw.
-external=no data='' data_place=''
+external=no data=''
 
 # Each file system is made when the first geometry asks for it.
 make_place() { # PLACE
@@ -164,14 +164,14 @@ choose_packed() { # BYTES CLUSTER HOW-MANY
 choose_data() {
 	local where
 	external=no
-	data='' data_place=''
+	data=''
 	random_percent 30 || return 0
 	((version > 2 && size < 1024 * mib)) || return 0
 	external=yes
 	((layers > 0)) || random_pick external yes raw
 	random_pick where xfs ext4 tmpfs btrfs data-disk
 	make_place "$where"
-	data=${places[$where]} data_place=$where
+	data=${places[$where]}
 	[ "$where" = data-disk ] || data=$data/data
 	max_snapshots=0
 	# Of a disk, or with preallocation=full of a file, QEMU would write all of it first.
@@ -180,12 +180,10 @@ choose_data() {
 	[ "$external" != raw ] || discard=loose
 }
 
-# Extended L2 entries, where each subcluster has whole blocks of all files. On btrfs these have 4 KiB.
+# Extended L2 entries; on btrfs, and in memory, a block has more than one subcluster.
 choose_extended() {
 	extended=off
-	extended_least=16384
-	[[ $place != btrfs && $data_place != btrfs ]] || extended_least=131072
-	((version > 2 && cluster >= extended_least)) || return 0
+	((version > 2 && cluster >= 16384)) || return 0
 	! random_percent 40 || extended=on
 }
 
@@ -207,7 +205,7 @@ create_chain() {
 		size_of=$((4096 << REPLY))
 		random_pick type zlib zstd
 		entries=off
-		((size_of < extended_least)) || random_pick entries off on
+		((size_of < 16384)) || random_pick entries off on
 		packed=()
 		if [ "$format" = raw ]; then
 			truncate -s "$bytes" "$file"

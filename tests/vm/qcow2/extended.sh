@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # test: extended L2 entries: subclusters written, zeroed, copied for snapshots, in chains, data files and bitmaps, as QEMU does it
-# needs: qemu-img qemu-io dmsetup blkdiscard fallocate mkfs.ext4 jq
+# needs: qemu-img qemu-io dmsetup blkdiscard fallocate mkfs.ext4 mkfs.btrfs jq
 # cpus: 1
 # timeout: 600
 # mem: 2G
@@ -46,6 +46,12 @@ change() {
 	zero_both "$name" $((4 * mib)) $((2 * mib))
 	zero_both "$name" $((size - 1536)) 1536 -z
 	write_both "$name" "$size" 10
+	same_as_model "$name"
+}
+
+copy_within() { # FROM TO BYTES
+	blk-copy "/dev/mapper/$name:$1" "/dev/mapper/$name:$2" "$3"
+	dd if="$model" of="$model" bs=512 skip=$(($1 / 512)) seek=$(($2 / 512)) count=$(($3 / 512)) conv=notrunc status=none
 	same_as_model "$name"
 }
 
@@ -155,9 +161,7 @@ part_chain() {
 		write_both "$name" "$size" 40
 		zero_both "$name" $((mib / 2 + 1024)) 400384 -z
 		[[ $kind == *compat* ]] || zero_both "$name" $((4 * mib)) $((2 * mib))
-		blk-copy "/dev/mapper/$name:2100736" "/dev/mapper/$name:5m" 1052672
-		dd if="$model" of="$model" bs=512 skip=4103 seek=10240 count=2056 conv=notrunc status=none
-		same_as_model "$name"
+		copy_within $((2 * mib + 3584)) $((5 * mib)) $((mib + 4096))
 		finish "$top"
 	done
 }
@@ -227,8 +231,8 @@ part_hostile() {
 }
 
 part_blocks() {
-	local disk
-	lb_step "on a block device, and on one of 4096-byte sectors"
+	local disk image cluster
+	lb_step "on a block device"
 	disk=$(lb_ramdisk 32)
 	new_model
 	extended "$disk" "$size"
@@ -238,19 +242,29 @@ part_blocks() {
 	change
 	finish "$disk"
 	disk=$(lb_4kn_disk 32)
-	extended "$dir/small" "$size" cluster_size=64k
-	dd if="$dir/small" of="$disk" bs=1M oflag=direct conv=sync status=none
-	dmesg -C
-	! dmsetup create "$name" --table "$(lb_table "$disk")" 2>/dev/null || lb_fail "attached with blocks over a subcluster"
-	dmesg | grep -q "subclusters of 2048 bytes .*not supported with blocks of 4096 bytes" || lb_fail "the log does not say why"
-	rm "$dir/small"
-	extended "$dir/small" "$size" cluster_size=128k
-	dd if="$dir/small" of="$disk" bs=1M oflag=direct conv=sync status=none
-	new_model
-	lb_attach "$name" "$disk"
-	change
-	finish "$disk"
+	for cluster in 16k 64k 128k; do
+		lb_step "subclusters of clusters of $cluster, and blocks of 4096"
+		rm -f "$dir/small"
+		extended "$dir/small" "$size" "cluster_size=$cluster"
+		new_model
+		scribble "$dir/small" 20
+		dd if="$dir/small" of="$disk" bs=1M oflag=direct conv=sync status=none
+		lb_attach "$name" "$disk"
+		same_as_model "$name"
+		change
+		finish "$disk"
+	done
 	rmmod scsi_debug
+	lb_step "subclusters of 2 KiB on btrfs"
+	image=$(lb_scratch 200 btrfs)/image
+	new_model
+	extended "$image" "$size"
+	scribble "$image" 30
+	lb_attach "$name" "$image"
+	copy_within $((2 * mib + 4096)) $((5 * mib)) $((mib + 8192))
+	change
+	copy_within 0 $((4 * mib)) $((3 * mib))
+	finish "$image"
 }
 
 export PATH=$LIVEBLK_BUILD/bin:$PATH
