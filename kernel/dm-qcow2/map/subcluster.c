@@ -118,6 +118,14 @@ static u64 sub_goes_on(const struct qcow2_layer *l, const struct qcow2_block *b,
 	return run;
 }
 
+/* What is written is whole blocks, which may have more than one subcluster. */
+static u64 sub_whole_blocks(const struct qcow2_layer *l, u64 pos, u64 run)
+{
+	u64 end = round_down(pos + run, (u64)l->data->align);
+
+	return end > pos ? end - pos : 0;
+}
+
 /**
  * qcow2_sub_lookup() - what a block of extended entries says of guest bytes
  * @l: the layer
@@ -129,7 +137,7 @@ static u64 sub_goes_on(const struct qcow2_layer *l, const struct qcow2_block *b,
  * @e: filled in, but for its pin
  *
  * Context: any.
- * Return: false if there is an invalid entry, or none of what is wanted.
+ * Return: false if there is an invalid entry, or nothing of what is wanted.
  */
 bool qcow2_sub_lookup(const struct qcow2_layer *l, const struct qcow2_block *b,
 		      u64 pos, u64 len, u32 max, bool write,
@@ -159,10 +167,12 @@ bool qcow2_sub_lookup(const struct qcow2_layer *l, const struct qcow2_block *b,
 	if (sub + n == QCOW2_SUBCLUSTERS && run < len)
 		run += sub_goes_on(l, b, index + 1, max - 1, len - run, e->kind,
 				   entry, mask);
+	if (write && run < len)
+		run = sub_whole_blocks(l, pos, run);
 	e->store = l->data;
 	e->host = (entry & QCOW2_OFFSET_MASK) + inside;
 	e->len = min(run, len);
-	return true;
+	return run;
 }
 
 /**
