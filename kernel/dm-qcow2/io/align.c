@@ -58,11 +58,13 @@ int qcow2_align_read(struct qcow2_request *rq, struct bio *bio, u64 start,
 		     u64 end)
 {
 	struct qcow2_bufs *bufs = &rq->dev->image.bufs;
-	struct qcow2_buf *buf = qcow2_buf_get(bufs, QCOW2_BUF_SIZE,
-					      QCOW2_BUF_BOUNCE);
 	u64 align = rq->dev->map.align, from, to, len;
+	struct qcow2_buf *buf;
 	int r = 0;
 
+	len = round_up(end, align) - round_down(rq->pos, align);
+	buf = qcow2_buf_get(bufs, min_t(u64, len, QCOW2_BUF_SIZE),
+			    QCOW2_BUF_BOUNCE);
 	while (!r && rq->pos < end) {
 		from = round_down(rq->pos, align);
 		to = min(round_up(end, align), from + QCOW2_BUF_SIZE);

@@ -153,6 +153,7 @@ static s64 copy_write(struct copy_piece *c, u64 src, u64 dst, u64 len)
 {
 	/* Writes to these clusters wait for it. */
 	u64 end = dst + min_t(u64, len, COPY_CHUNK);
+	struct qcow2_device *d = c->rq.dev;
 	struct qcow2_extent e;
 	struct qcow2_part *p;
 	int r;
@@ -166,6 +167,9 @@ static s64 copy_write(struct copy_piece *c, u64 src, u64 dst, u64 len)
 	} while (r == QCOW2_PARKED);
 	if (r)
 		return r;
+	/* What is there already may end inside a block of an image below. */
+	if (!p->change.l2)
+		e.len = round_down(e.len, (u64)d->map.align);
 	qcow2_part_done(p, copy_guest(c, src, &e));
 	return e.len;
 }

@@ -31,13 +31,16 @@ static int read_in_memory(struct qcow2_request *rq, struct bio *bio, u64 skip,
  * block off. An image below may have a store of its own kind, or end in a block;
  * subclusters may be smaller than one.
  */
-static bool read_as_it_is(const struct bio *bio, struct qcow2_extent *e)
+static bool read_as_it_is(struct qcow2_device *d, const struct bio *bio,
+			  struct qcow2_extent *e)
 {
 	u64 whole = round_down(e->len, (u64)e->store->align);
+	/* For our own store the bio's memory is fit, or it would not be here. */
+	const struct bio *mem = e->store == qcow2_data(d) ? NULL : bio;
 
-	if (!qcow2_store_misaligned(e->store, bio, e->host, e->len))
+	if (!qcow2_store_misaligned(e->store, mem, e->host, e->len))
 		return true;
-	if (!whole || qcow2_store_misaligned(e->store, bio, e->host, whole))
+	if (!whole || qcow2_store_misaligned(e->store, mem, e->host, whole))
 		return false;
 	e->len = whole;
 	return true;
@@ -57,7 +60,7 @@ static int read_step(struct qcow2_request *rq, struct bio *bio, u64 start)
 		return r;
 	}
 	p->pin = e.pin;
-	if (e.kind == QCOW2_DATA && !read_as_it_is(bio, &e)) {
+	if (e.kind == QCOW2_DATA && !read_as_it_is(rq->dev, bio, &e)) {
 		qcow2_part_end(p);
 		return qcow2_align_read(rq, bio, start, rq->pos + e.len);
 	}

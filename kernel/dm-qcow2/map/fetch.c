@@ -28,6 +28,42 @@ static s64 fetch_edge(struct qcow2_map *m, const struct qcow2_extent *e,
 	return r ?: (s64)len;
 }
 
+/*
+ * How much of an extent can be read. A data file that is a device may end where
+ * the disk does, inside of a subcluster.
+ */
+static u64 fetch_there(const struct qcow2_map *m, const struct qcow2_extent *e)
+{
+	const struct qcow2_layer *l = &m->image->layer;
+	u64 end = round_up(l->geo.size, (u64)e->store->align);
+
+	if (!qcow2_external(l) || e->store != l->data)
+		return e->len;
+	return e->host < end ? min(e->len, end - e->host) : 0;
+}
+
+/* Data, as it is stored. */
+static int fetch_data(struct qcow2_map *m, const struct qcow2_extent *e,
+		      struct qcow2_buf *buf, u64 skip, struct qcow2_how how)
+{
+	u64 there = fetch_there(m, e);
+	s64 edge = 0;
+	int r = 0;
+
+	if (there)
+		edge = fetch_edge(m, e, buf, skip, how);
+	if (edge < 0)
+		return edge;
+	if (edge < there)
+		r = qcow2_store_rw(e->store, false, e->host + edge, buf->bv,
+				   skip + edge, round_up(there - edge,
+							 (u64)e->store->align),
+				   how);
+	if (there < e->len)
+		qcow2_buf_zero(buf, skip + there, e->len - there);
+	return r;
+}
+
 /**
  * qcow2_extent_fetch() - get what is in an extent into a buffer
  * @m: the mapping
@@ -45,8 +81,6 @@ static s64 fetch_edge(struct qcow2_map *m, const struct qcow2_extent *e,
 int qcow2_extent_fetch(struct qcow2_map *m, const struct qcow2_extent *e,
 		       struct qcow2_buf *buf, u64 skip, struct qcow2_how how)
 {
-	s64 edge;
-
 	if (!qcow2_extent_has_data(e)) {
 		qcow2_buf_zero(buf, skip, e->len);
 		return 0;
@@ -54,13 +88,5 @@ int qcow2_extent_fetch(struct qcow2_map *m, const struct qcow2_extent *e,
 	if (e->kind == QCOW2_COMPRESSED)
 		return qcow2_unpack_to_buf(&e->packed, e->host, buf, skip,
 					   e->len, how);
-	edge = fetch_edge(m, e, buf, skip, how);
-	if (edge < 0)
-		return edge;
-	if (edge == e->len)
-		return 0;
-	return qcow2_store_rw(e->store, false, e->host + edge, buf->bv,
-			      skip + edge,
-			      round_up(e->len - edge, (u64)e->store->align),
-			      how);
+	return fetch_data(m, e, buf, skip, how);
 }

@@ -15,6 +15,8 @@
  */
 #include "map.h"
 
+#include <linux/preempt.h>
+
 /* Whether a subcluster is of a kind that QCOW2_SUB_DATA or _ZERO stands for. */
 static bool sub_is(u64 bitmap, u32 sub, u64 kind)
 {
@@ -70,15 +72,20 @@ u64 qcow2_sub_read(const struct qcow2_block *b, u32 index, u64 *entry)
  * @index: entry in the block
  * @entry: its first word, in native order
  * @bitmap: its second word
+ *
+ * Context: txn.lock held.
  */
 void qcow2_sub_set(struct qcow2_image *q, struct qcow2_block *b, u32 index,
 		   u64 entry, u64 bitmap)
 {
 	lockdep_assert_held(&q->txn.lock);
+	/* On PREEMPT_RT the lock does not keep readers from running instead. */
+	preempt_disable_nested();
 	write_seqcount_begin(&b->pairs);
 	qcow2_entry_set(b, 2 * index, entry);
 	qcow2_entry_set(b, 2 * index + 1, bitmap);
 	write_seqcount_end(&b->pairs);
+	preempt_enable_nested();
 }
 
 /* Reads and classifies an entry; see qcow2_entry_type(). */
@@ -219,6 +226,8 @@ u64 qcow2_sub_touched(const struct qcow2_change *c, u32 i)
  * @c: the change, with its data in the store
  * @i: which of its clusters
  * @host: its host offset
+ *
+ * Context: txn.lock held.
  */
 void qcow2_sub_publish(struct qcow2_change *c, u32 i, u64 host)
 {

@@ -230,7 +230,7 @@ static int unmap_held(struct unmap_step *s)
 }
 
 /* With the block in hand. */
-static int unmap_run(struct unmap_step *s, struct qcow2_parked *p)
+static int unmap_block(struct unmap_step *s, struct qcow2_parked *p)
 {
 	u64 first = s->pos >> s->l->geo.cluster_bits;
 
@@ -239,6 +239,28 @@ static int unmap_run(struct unmap_step *s, struct qcow2_parked *p)
 	if (!qcow2_change_hold(s->c, p, first, first + s->max - 1))
 		return QCOW2_PARKED;
 	return unmap_held(s);
+}
+
+/* Unmaps what there is of @s->pos, @s->max, @s->how and @s->part in one block. */
+static int unmap_run(struct unmap_step *s, struct qcow2_map *m,
+		     struct qcow2_parked *p)
+{
+	struct qcow2_change c = {};
+	int r;
+
+	s->c = &c;
+	s->q = m->image;
+	s->l = &s->q->layer;
+	s->index = qcow2_entry_index(s->l, s->pos);
+	s->max = min(s->max, qcow2_l2_per_block(s->l) - s->index);
+	s->b = qcow2_l2_get(s->l, s->pos);
+	if (IS_ERR(s->b))
+		return PTR_ERR(s->b);
+	qcow2_change_init(&c, m);
+	r = unmap_block(s, p);
+	qcow2_change_end(&c);
+	qcow2_block_put(s->b);
+	return r;
 }
 
 /**
@@ -257,23 +279,13 @@ static int unmap_run(struct unmap_step *s, struct qcow2_parked *p)
 int qcow2_map_unmap(struct qcow2_map *m, struct qcow2_parked *p, u64 pos,
 		    u64 clusters, enum qcow2_zeroing how, u64 *done)
 {
-	struct qcow2_image *q = m->image;
-	struct qcow2_change c = {};
 	struct unmap_step s = {
-		.c = &c, .q = q, .l = &q->layer, .pos = pos, .how = how,
-		.index = qcow2_entry_index(&q->layer, pos),
+		.pos = pos, .how = how,
+		.max = min_t(u64, clusters, QCOW2_L2_PER_BLOCK),
 	};
-	int r;
+	int r = unmap_run(&s, m, p);
 
-	s.max = min_t(u64, clusters, qcow2_l2_per_block(s.l) - s.index);
-	s.b = qcow2_l2_get(s.l, pos);
-	if (IS_ERR(s.b))
-		return PTR_ERR(s.b);
-	qcow2_change_init(&c, m);
-	r = unmap_run(&s, p);
 	*done = s.max;
-	qcow2_change_end(&c);
-	qcow2_block_put(s.b);
 	return r;
 }
 
@@ -291,24 +303,12 @@ int qcow2_map_unmap(struct qcow2_map *m, struct qcow2_parked *p, u64 pos,
 int qcow2_map_unmap_part(struct qcow2_map *m, struct qcow2_parked *p, u64 pos,
 			 u32 units)
 {
-	struct qcow2_image *q = m->image;
-	u32 sub = (pos >> qcow2_subcluster_bits(&q->layer.geo)) &
-		  (QCOW2_SUBCLUSTERS - 1);
-	struct qcow2_change c = {};
+	u32 bits = qcow2_subcluster_bits(&m->image->layer.geo);
+	u32 sub = (pos >> bits) & (QCOW2_SUBCLUSTERS - 1);
 	struct unmap_step s = {
-		.c = &c, .q = q, .l = &q->layer, .pos = pos,
-		.how = QCOW2_ZERO_KEEP, .max = 1,
+		.pos = pos, .how = QCOW2_ZERO_KEEP, .max = 1,
 		.part = qcow2_sub_range(sub, sub + units - 1),
-		.index = qcow2_entry_index(&q->layer, pos),
 	};
-	int r;
 
-	s.b = qcow2_l2_get(s.l, pos);
-	if (IS_ERR(s.b))
-		return PTR_ERR(s.b);
-	qcow2_change_init(&c, m);
-	r = unmap_run(&s, p);
-	qcow2_change_end(&c);
-	qcow2_block_put(s.b);
-	return r;
+	return unmap_run(&s, m, p);
 }

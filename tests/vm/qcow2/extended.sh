@@ -231,7 +231,7 @@ part_hostile() {
 }
 
 part_blocks() {
-	local disk image cluster
+	local disk image large cluster at
 	lb_step "on a block device"
 	disk=$(lb_ramdisk 32)
 	new_model
@@ -256,7 +256,8 @@ part_blocks() {
 	done
 	rmmod scsi_debug
 	lb_step "subclusters of 2 KiB on btrfs"
-	image=$(lb_scratch 200 btrfs)/image
+	large=$(lb_scratch 200 btrfs)
+	image=$large/image
 	new_model
 	extended "$image" "$size"
 	scribble "$image" 30
@@ -264,6 +265,25 @@ part_blocks() {
 	copy_within $((2 * mib + 4096)) $((5 * mib)) $((mib + 8192))
 	change
 	copy_within 0 $((4 * mib)) $((3 * mib))
+	finish "$image"
+
+	lb_step "over a base of larger blocks"
+	image=$dir/over
+	rm -f "$image"
+	new_model
+	qemu-io -f raw -c "write -q -P 9 0 $size" "$model"
+	cp "$model" "$large/base"
+	qemu-img create -q -f qcow2 -o extended_l2=on -F raw -b "$large/base" "$image"
+	qemu-io -f qcow2 -c "write -q -P 1 4M 66k" "$image"
+	qemu-io -f raw -c "write -q -P 1 4M 66k" "$model"
+	for at in 0 6 10 18 126; do
+		qemu-io -f qcow2 -c "write -q -P 2 $((2048 + at))k 2k" "$image"
+		qemu-io -f raw -c "write -q -P 2 $((2048 + at))k 2k" "$model"
+	done
+	lb_attach "$name" "$image" backing raw "$large/base"
+	copy_within $((2 * mib)) $((4 * mib)) 131072
+	change
+	copy_within $((2 * mib + 4096)) $((5 * mib)) $((mib + 8192))
 	finish "$image"
 }
 
