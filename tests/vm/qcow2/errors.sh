@@ -174,13 +174,15 @@ below_is() { # TARGET ARGUMENT...
 	dmsetup resume errbelow
 }
 
-# Leaves the device suspended, with sevens that have been written and cannot be mapped on disk.
+# Leaves the device suspended, with sevens that have been written, and a change that cannot be put on disk.
 fail_suspend() {
 	lb_image "$below" 24M
 	lb_attach "$name" "$below"
-	head -c $((2 * mib)) /dev/zero | tr '\0' '\7' | dd of="$device" bs=64k iflag=fullblock oflag=direct status=none
+	head -c $((2 * mib + 65536)) /dev/zero | tr '\0' '\7' | dd of="$device" bs=64k iflag=fullblock oflag=direct status=none
 	mark_log
 	below_is error
+	# All of that may be on disk by now: a commit comes after 5 s.
+	blkdiscard -o $((2 * mib)) -l 65536 "$device"
 	dmsetup suspend "$name"
 	below_is linear "$ram" 0
 	must_be_logged "qcow2.*could not write all metadata.*stays in use"
