@@ -24,6 +24,8 @@ disks() {
 		vd*)
 			echo "disk $name has $(<"$path/size") sectors, read-only $(<"$path/ro")"
 			for part in "$path/$name"*; do [ ! -d "$part" ] || echo "disk ${part##*/}"; done ;;
+		# In the debug kernels they are built in, and do not go with a module.
+		ram*) cmp -s -n 1048576 "/dev/$name" /dev/zero || echo "disk $name is not empty" ;;
 		esac
 	done
 }
@@ -130,7 +132,7 @@ clear_cgroups() {
 # As empty as they were, and without partitions.
 empty_disks() {
 	local path
-	for path in /dev/vd?; do
+	for path in /dev/vd? /dev/ram[0-9]*; do
 		[ -b "$path" ] || continue
 		blkdiscard -f "$path"
 		[ ! -e "/sys/block/${path##*/}/${path##*/}1" ] || blockdev --rereadpt "$path"
