@@ -57,6 +57,17 @@ std::vector<Point> points_between(const std::vector<Window> &windows, std::uint6
     return points;
 }
 
+// Whether one of the windows next to this one, up to a few away, is a tool's, or there is none.
+bool is_close_to_turn(const std::vector<Window> &windows, std::size_t w)
+{
+    constexpr std::size_t few = 3;
+    if (w + few >= windows.size())
+        return true;
+    const auto at = windows.begin() + static_cast<std::ptrdiff_t>(w);
+    return std::any_of(at - static_cast<std::ptrdiff_t>(std::min(w, few)), at + few + 1,
+                       [](const Window &window) { return window.foreign; });
+}
+
 // Torn FUA write k comes before whole FUA write k; the cached ones come after all of those; the flush is last.
 auto order(const Point &point)
 {
@@ -127,6 +138,18 @@ std::vector<Point> plan_all(const std::vector<Window> &windows, std::uint64_t se
     std::vector<Point> points = boundaries(windows);
     const auto more = points_between(windows, seed, between);
     points.insert(points.end(), more.begin(), more.end());
+    sort_points(points);
+    return points;
+}
+
+std::vector<Point> plan_turns(const std::vector<Window> &windows, std::uint64_t seed, std::size_t each)
+{
+    test::Random random(seed);
+    std::vector<Point> points;
+    for (std::size_t w = 0; w < windows.size(); w++)
+        if (!windows[w].foreign && !windows[w].empty() && is_close_to_turn(windows, w))
+            for (std::size_t i = 0; i < each; i++)
+                points.push_back(point_between(windows, w, random));
     sort_points(points);
     return points;
 }

@@ -52,8 +52,14 @@ struct Point {
 
 std::string describe(const Point &point);
 
-// Every boundary, and `between` points between boundaries; in the order of the log.
+// In the order of the log, all of them.
+
+// Every boundary, and `between` points between boundaries.
 std::vector<Point> plan_all(const std::vector<Window> &windows, std::uint64_t seed, std::size_t between);
+
+// `each` points between boundaries in every window that is close to where a tool had the image, or to the end: where a
+// target hands it over, and takes it.
+std::vector<Point> plan_turns(const std::vector<Window> &windows, std::uint64_t seed, std::size_t each);
 
 // About `count` points: all boundaries if they are no more than half of that, else a sample of them.
 std::vector<Point> plan_points(const std::vector<Window> &windows, std::uint64_t seed, std::size_t count);

@@ -25,6 +25,7 @@ struct Options {
     std::uint64_t seed = 1;
     std::size_t points = 100;
     std::size_t between = 0;
+    std::size_t turns = 0;
     std::optional<std::size_t> only;
     bool all = false;
     bool expect_corrupt = false;
@@ -41,6 +42,8 @@ void add_options(liveblk::Command command, Options &options)
     command.add("--points", options.points, "number of points").positive();
     command.flag("--all", options.all, "every flush and FUA boundary");
     command.add("--between", options.between, "with --all: number of points between boundaries");
+    command.add("--turns", options.turns,
+                "only points between boundaries near where a tool had the image: so many for each window");
     command.add("--only", options.only, "check only the point of this number");
     command.flag("--raw", options.check.raw,
                  "there is no qcow2 image: the workload wrote to the logged device, or to the file on it");
@@ -104,8 +107,9 @@ public:
           state_(options.base, log_, options.seed),
           check_(options.check)
     {
-        plan_ = options.all ? crash::plan_all(windows_, options.seed, options.between)
-                            : crash::plan_points(windows_, options.seed, options.points);
+        plan_ = options.turns ? crash::plan_turns(windows_, options.seed, options.turns)
+                : options.all ? crash::plan_all(windows_, options.seed, options.between)
+                              : crash::plan_points(windows_, options.seed, options.points);
         sabotage(state_, options);
     }
 

@@ -244,6 +244,25 @@ TEST_CASE("no crash is simulated in what foreign tools wrote")
         CHECK(point.window == 3);
 }
 
+TEST_CASE("the points of turns are near where a tool had the image, and at the end")
+{
+    const TemporaryDirectory directory;
+    LogMaker maker;
+    for (unsigned i = 0; i < 30; i++) {
+        if (i == 10)
+            maker.mark(foreign_begin_mark);
+        maker.request(0, i, 1);
+        if (i == 10)
+            maker.mark(foreign_end_mark);
+        maker.flush();
+    }
+    const auto log = maker.open(directory);
+    std::set<std::size_t> seen;
+    for (const Point &point : plan_turns(split_windows(log.entries()), seed, 2))
+        seen.insert(point.window);
+    CHECK(seen == std::set<std::size_t>{7, 8, 9, 11, 12, 13, 28, 29});
+}
+
 TEST_CASE("a plan has every boundary, in the order of the log, and repeats with its seed")
 {
     const TemporaryDirectory directory;

@@ -9,7 +9,9 @@ set -eu -o pipefail
 . tests/vm/lib.sh
 . tests/crash/scenario.sh
 
-crash_on_host="--bitmaps 3 --all --between 60"
+# Whether they are good is decided where the image changes hands.
+crash_on_host="--bitmaps 3 --all --between 60
+--bitmaps 3 --turns 12"
 
 # Only while the device is suspended can a bitmap be good: each snapshot is taken in such a time.
 bitmaps_scenario() { # NAME SIZE CREATE-OPTIONS
