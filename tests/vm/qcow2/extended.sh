@@ -248,6 +248,8 @@ part_blocks() {
 		extended "$dir/small" "$size" "cluster_size=$cluster"
 		new_model
 		scribble "$dir/small" 20
+		# Subclusters that are there are copied, and their neighbours in a block may be holes.
+		qemu-img snapshot -c before "$dir/small"
 		dd if="$dir/small" of="$disk" bs=1M oflag=direct conv=sync status=none
 		lb_attach "$name" "$disk"
 		same_as_model "$name"
