@@ -14,6 +14,8 @@ run_all() {
 	crash_scenario snapshots-64k 6 8M '' --ops 240 --snapshots 2 --dm-name crash-dev --image "$crash_store"
 	crash_scenario snapshots-4k 6 8M cluster_size=4K --ops 180 --snapshots 2 --dm-name crash-dev \
 		--image "$crash_store"
+	crash_scenario snapshots-extended 6 8M extended_l2=on --ops 200 --snapshots 2 --dm-name crash-dev \
+		--image "$crash_store"
 }
 
 lb_load
