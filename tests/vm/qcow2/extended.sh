@@ -3,7 +3,7 @@
 # test: extended L2 entries: subclusters written, zeroed, copied for snapshots, in chains, data files and bitmaps, as QEMU does it
 # needs: qemu-img qemu-io dmsetup blkdiscard fallocate mkfs.ext4 mkfs.btrfs jq
 # cpus: 1
-# timeout: 600
+# timeout: 900
 # mem: 2G
 # first: yes
 #
