@@ -330,6 +330,7 @@ enum qcow2_cluster_type {
 
 u32 qcow2_header_inspect(const void *buf, size_t len, struct qcow2_geometry *g);
 void qcow2_header_store(void *buf, const struct qcow2_geometry *g);
+void qcow2_header_make(void *buf, const struct qcow2_geometry *g);
 void qcow2_header_store_backing(void *buf, u64 offset);
 int qcow2_header_parse(const void *buf, size_t len, struct qcow2_geometry *g,
 		       struct qcow2_reason *why);

@@ -185,6 +185,27 @@ void qcow2_header_store(void *buf, const struct qcow2_geometry *g)
 }
 
 /**
+ * qcow2_header_make() - write the header of an image that is made anew
+ * @buf: zeroed, sizeof(struct qcow2_header) bytes
+ * @g: what to write: of version 3, without encryption
+ */
+void qcow2_header_make(void *buf, const struct qcow2_geometry *g)
+{
+	struct qcow2_header *h = buf;
+
+	h->magic = cpu_to_be32(QCOW2_MAGIC);
+	h->version = cpu_to_be32(g->version);
+	h->backing_file_offset = cpu_to_be64(g->backing_offset);
+	h->backing_file_size = cpu_to_be32(g->backing_size);
+	h->cluster_bits = cpu_to_be32(g->cluster_bits);
+	h->compatible_features = cpu_to_be64(g->compat);
+	h->refcount_order = cpu_to_be32(g->refcount_order);
+	h->header_length = cpu_to_be32(g->header_length);
+	h->compression_type = g->compression_type;
+	qcow2_header_store(buf, g);
+}
+
+/**
  * qcow2_header_store_backing() - write where the backing file name is
  * @buf: the beginning of the image as it was read
  * @offset: byte offset of the name
