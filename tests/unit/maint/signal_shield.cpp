@@ -54,6 +54,22 @@ TEST_CASE("a signal waits until the shield is gone")
     CHECK(delivered == 1);
 }
 
+TEST_CASE("with one shield in the life of another a signal waits for the outer one")
+{
+    const Delivery delivery(SIGTERM, count);
+    {
+        const SignalShield outer;
+        {
+            SignalShield inner;
+            CHECK_NOTHROW(inner.breakable([] {}));
+            ::raise(SIGTERM);
+        }
+        CHECK(delivered == 0);
+        CHECK(outer.interrupted());
+    }
+    CHECK(delivered == 1);
+}
+
 TEST_CASE("an ignored signal interrupts nothing")
 {
     const Delivery delivery(SIGHUP, SIG_IGN);

@@ -14,7 +14,8 @@ class Interrupted : public Error {
 };
 
 // While it lives no signal but SIGKILL, SIGSTOP and those of the program's own faults ends or stops the process. What
-// has come meanwhile has its effect afterwards. For the only thread of a program, one at a time.
+// has come meanwhile has its effect afterwards; of two, one in the life of the other, after the outer one. For the only
+// thread of a program.
 class SignalShield {
 public:
     SignalShield();
