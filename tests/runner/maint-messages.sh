@@ -52,6 +52,15 @@ must "$repo/build/bin/qcow2-hostile" make bitmap-granularity-64-bits "$work/bitm
 must "$maint" bitmap list --json "$work/bitmaps"
 jq -e '.[0].granularity == 0' "$work/out" >/dev/null || fail "a granularity out of all range is shown as another"
 
+echo "a snapshot has a name, or is external; a file has nothing that a new image could be put on top of"
+ends_with 2 "NAME is required" "$maint" snapshot create "$image"
+ends_with 2 "excludes" "$maint" snapshot create "$image" name --external "$work/new"
+ends_with 2 "equires --external" "$maint" snapshot create "$image" name --cluster-size 64K
+ends_with 2 "luster-size" "$maint" snapshot create "$image" --external "$work/new" --cluster-size x
+ends_with 1 "'$image': that is no live device; .* 'qemu-img create -f qcow2 -F qcow2 -b IMAGE NEW'" \
+	"$maint" snapshot create "$image" --external "$work/new"
+[ ! -e "$work/new" ] || fail "a new image was made"
+
 echo "snapshots whose names are the ids of others"
 must qemu-img create -q -f qcow2 "$work/named" 1M
 for name in 3 2 1; do

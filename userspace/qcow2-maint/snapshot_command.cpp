@@ -2,6 +2,7 @@
 #include "commands.hpp"
 
 #include "base/error.hpp"
+#include "live/new_top.hpp"
 #include "qcow2/snapshot_edits.hpp"
 #include "qcow2/warm.hpp"
 #include "snapshot_list.hpp"
@@ -10,7 +11,9 @@
 
 #include <fmt/core.h>
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace liveblk::maint {
@@ -24,6 +27,8 @@ struct Arguments {
     bool by_name = false;
     bool json = false;
     bool force_share = false;
+    std::string external;
+    std::optional<std::uint64_t> cluster_size;
 
     qcow2::SnapshotKey key() const
     {
@@ -78,12 +83,64 @@ int create(const Arguments &args)
     return status_done;
 }
 
+// An image that is not attached needs nothing that qemu-img does not do.
+dm::Device device_for_new_top(const Arguments &args)
+{
+    if (const auto device = live::find(args.image))
+        return *device;
+    const std::string attached = live::users_of(args.image).attached;
+    if (!attached.empty())
+        fail("put '{}' on top of '{}': that is in use by the live device {}; name that instead of the image",
+             args.external, args.image, attached);
+    fail("put '{}' on top of '{}': that is no live device; for an image that is not attached, "
+         "'qemu-img create -f qcow2 -F qcow2 -b IMAGE NEW' makes a new top",
+         args.external, args.image);
+}
+
+Json as_json(const live::Frozen &done)
+{
+    return {{"frozen", Json{{"filename", done.path}, {"format", "qcow2"}, {"bitmaps", done.bitmaps}}},
+            {"top", Json{{"filename", done.top}, {"format", "qcow2"}}}};
+}
+
+void print_frozen(const live::Frozen &done)
+{
+    fmt::print("frozen {}\ntop    {}\n", qcow2::printable(done.path), qcow2::printable(done.top));
+    for (const std::string &name : done.bitmaps)
+        fmt::print("The bitmap '{}' stays in the frozen image and records no more; 'qcow2-maint bitmap add' makes one "
+                   "in the new top\n",
+                   qcow2::printable(name));
+}
+
+int create_external(const Arguments &args)
+{
+    const dm::Device device = device_for_new_top(args);
+    const live::Frozen done = live::put_on_top(device, {.path = args.external, .cluster_size = args.cluster_size});
+    if (!args.json)
+        print_frozen(done);
+    report(args.json, as_json(done), done.pause);
+    return status_done;
+}
+
 void add_create(Command parent, const Shared &args)
 {
     Command command = subcommand(parent, args, "create", "Take a snapshot of the disk", "create vm1 before-upgrade");
-    command.add("NAME", args->name, "its name").required();
-    command.flag("--json", args->json, "print the new snapshot's id and name as JSON");
-    command.action([args] { return create(*args); });
+    const Argument name = command.add("NAME", args->name, "its name");
+    Argument external = command.add("--external", args->external,
+                                    "of a live device: leave its image as it is now, and put a new one on top, in this "
+                                    "file");
+    external.excludes(name);
+    command.add("--cluster-size", args->cluster_size, "of the new image; that of the present one if it is not given")
+        .size()
+        .needs(external);
+    command.flag("--json", args->json, "print what was made as JSON");
+    command.action([args, name, external] {
+        if (external.given())
+            return create_external(*args);
+        if (!name.given())
+            throw UsageError("NAME is required");
+        return create(*args);
+    });
 }
 
 void add_delete(Command parent, const Shared &args)
@@ -161,7 +218,7 @@ void add_list(Command parent, const Shared &args)
 
 void add_snapshot(Command root)
 {
-    Command snapshot = root.command("snapshot", "Create, list, delete, rename, revert to internal snapshots");
+    Command snapshot = root.command("snapshot", "Create, list, delete, rename, revert to snapshots");
     snapshot.footer("Example:\n  qcow2-maint snapshot list vm1.qcow2");
     snapshot.needs_command();
     const auto args = std::make_shared<Arguments>();

@@ -63,6 +63,18 @@ TEST_CASE("images below are told from other arguments, and passed as descriptors
     CHECK_FALSE(other == chain);
 }
 
+TEST_CASE("with another image on top the present one is the nearest below, and what else there is stays")
+{
+    const auto chain = dm::parse_qcow2(table("/a 8 cache_kib 64 backing qcow2 /b backing raw /c"), "vm1");
+    const auto under = chain.under("/my new");
+    CHECK(under.image == "/my new");
+    CHECK(under.sectors == chain.sectors);
+    CHECK(under.arguments == Words{"cache_kib", "64"});
+    CHECK(under.backing == std::vector<dm::Below>{{"qcow2", "/a"}, {"qcow2", "/b"}, {"raw", "/c"}});
+    CHECK(dm::parse_qcow2(table("/a"), "vm1").under("/b").with_fds(3, {4}, -1, 8).params ==
+          "fd:3 3 backing qcow2 fd:4");
+}
+
 TEST_CASE("a table that is not one of dm-qcow2 is refused")
 {
     CHECK_THROWS_AS(dm::parse_qcow2({}, "vm1"), Error);

@@ -73,6 +73,14 @@ std::vector<std::string> Qcow2Table::paths() const
     return all;
 }
 
+Qcow2Table Qcow2Table::under(const std::string &top) const
+{
+    Qcow2Table table = *this;
+    table.image = top;
+    table.backing.insert(table.backing.begin(), {.format = "qcow2", .image = image});
+    return table;
+}
+
 Target Qcow2Table::with_fds(int fd, const std::vector<int> &backing_fds, int data_fd, std::uint64_t new_sectors) const
 {
     std::string params = fmt::format("fd:{}", fd);

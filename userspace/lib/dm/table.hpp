@@ -30,6 +30,8 @@ struct Qcow2Table {
     bool read_only() const { return has("read_only"); }
     bool has(std::string_view argument) const;
     std::vector<std::string> paths() const; // of all images and the data file
+    // The same with another image on top, for which the present one is the nearest below.
+    Qcow2Table under(const std::string &top) const;
     // With descriptors for the image, each one below and the data file: libdevmapper doubles backslashes, so that no
     // path with a blank can be passed.
     Target with_fds(int fd, const std::vector<int> &backing_fds, int data_fd, std::uint64_t sectors) const;

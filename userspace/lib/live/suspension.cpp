@@ -11,12 +11,20 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 namespace liveblk::live {
 namespace {
+
+using namespace std::chrono_literals;
+
+// For whom a device waits that can go on without them.
+constexpr auto brief = 1s;
 
 // For what lasts, on a terminal that takes it: nothing else may be waited for now.
 void say_if_possible(const std::string &text)
@@ -52,8 +60,13 @@ Suspension::Suspension(const dm::Device &device, qcow2::Access access, ImageStat
         fail("change the image of '{}': it is attached with no_lock, so nothing tells that '{}' is its file", name,
              table_.image);
     require_its_files();
-    for (const std::string &path : table_.paths())
-        require_elsewhere(path);
+    for (const std::string &path : table_.paths()) {
+        try {
+            require_elsewhere(path);
+        } catch (const stack::Hidden &) {
+            // Whoever attached it had another view; tables by hand alone can lead back.
+        }
+    }
 }
 
 // Those that the module has open, which its locks on them show.
@@ -73,17 +86,11 @@ void Suspension::require_its_files() const
         require(locked(files_.backing[i], table_.backing[i].image), table_.backing[i].image);
 }
 
-// Nobody could write such a file, or read it, while the device is suspended.
 void Suspension::require_elsewhere(const std::string &path) const
 {
-    try {
-        stack::BlockStack stack;
-        if (const auto way = stack.way_of_file(path, stack::make_number(device_.major(), device_.minor())))
-            fail("suspend '{}': its image '{}' is on the device itself: {}", device_.name(), path,
-                 stack::describe(*way));
-    } catch (const stack::Hidden &) {
-        // Whoever attached it had another view; tables by hand alone can lead back.
-    }
+    stack::BlockStack stack;
+    if (const auto way = stack.way_of_file(path, stack::make_number(device_.major(), device_.minor())))
+        fail("suspend '{}': its image '{}' is on the device itself: {}", device_.name(), path, stack::describe(*way));
 }
 
 // From the look at it until the suspend, and on from there: others may use device-mapper too.
@@ -176,10 +183,41 @@ void Suspension::work_on_image(const Work &work, const SignalShield &shield)
 Pause Suspension::edit(const Work &judge, const Work &work)
 {
     look_first(judge);
-    return run([&](const SignalShield &shield, dm::UdevWork &) { work_on_image(work, shield); });
+    return run([&](const SignalShield &shield, dm::UdevWork &) { work_on_image(work, shield); }, [] {});
 }
 
-Pause Suspension::run(const Turn &turn)
+Pause Suspension::put_on_top(const std::string &path, int fd, const std::function<void(const qcow2::Image &)> &look,
+                             const std::function<void()> &give_up)
+{
+    const dm::Qcow2Table table = table_.under(path);
+    std::vector<int> backing = {files_.image.get()};
+    for (const UniqueFd &below : files_.backing)
+        backing.push_back(below.get());
+    const Turn turn = [&](const SignalShield &shield, dm::UdevWork &udev) {
+        // With a reader's lock, as the device is to have it: nobody writes to the image in between.
+        const qcow2::Image image = open_image();
+        look(image);
+        shield.check();
+        device_.load(table.with_fds(fd, backing, -1, table.sectors), false);
+        if (const int number = resume_patiently(device_, udev, [](Clock::duration so_far) { return so_far < brief; }))
+            refuse_top(path, fd, number);
+    };
+    try {
+        return run(turn, give_up);
+    } catch (...) {
+        give_up();
+        throw;
+    }
+}
+
+void Suspension::refuse_top(const std::string &path, int fd, int number) const
+{
+    const std::string holders = number == EBUSY ? qcow2::lock_holders(fd) : std::string();
+    fail("resume '{}' with '{}' on top: {}{}{}; the kernel log says more", device_.name(), path,
+         std::generic_category().message(number), holders.empty() ? "" : ", it is in use by ", holders);
+}
+
+Pause Suspension::run(const Turn &turn, const std::function<void()> &after_rescue)
 {
     write_out_mounts(device_.major(), device_.minor());
     if (!table_.read_only())
@@ -193,9 +231,10 @@ Pause Suspension::run(const Turn &turn)
             image_fd_ = UniqueFd();
             stay_in_memory();
         },
-        [this] {
+        [&] {
             dm::UdevWork its_udev;
             (void)resume(its_udev, [](Clock::duration) { return true; });
+            after_rescue();
         });
     bool said = false;
     const Wait until_signal = [&](Clock::duration so_far) {

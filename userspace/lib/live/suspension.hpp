@@ -17,16 +17,26 @@ class Suspension {
 public:
     Suspension(const dm::Device &device, qcow2::Access access, ImageState state);
 
+    const dm::Qcow2Table &table() const { return table_; }
+    // Refuses a file that nobody could write, or read, while the device is suspended; throws Hidden if that cannot be
+    // seen.
+    void require_elsewhere(const std::string &path) const;
+
     // As with_suspended().
     Pause edit(const Work &judge, const Work &work);
+    // Has the device go on with another image, an open file, on top of the present one; look() sees that when it has
+    // come to rest. If it fails the device goes on as before, and then give_up() is called: by this process or, if this
+    // one is killed, by another.
+    Pause put_on_top(const std::string &path, int fd, const std::function<void(const qcow2::Image &)> &look,
+                     const std::function<void()> &give_up);
 
 private:
     // What is done while the device is suspended. It may have resumed it.
     using Turn = std::function<void(const SignalShield &, dm::UdevWork &)>;
 
-    Pause run(const Turn &turn);
+    Pause run(const Turn &turn, const std::function<void()> &after_rescue);
     void require_its_files() const;
-    void require_elsewhere(const std::string &path) const;
+    [[noreturn]] void refuse_top(const std::string &path, int fd, int number) const;
     void look_first(const Work &judge) const;
     void require_unchanged(bool suspended) const;
     qcow2::Image open_image();

@@ -11,9 +11,6 @@
 namespace liveblk::qcow2 {
 namespace {
 
-// Each takes a descriptor, of which a process has 1024 where nobody has changed that.
-constexpr std::size_t max_layers = 1000;
-
 std::string described(const Layer &layer, const Layer *above)
 {
     return above ? fmt::format("the backing file '{}' of '{}'", printable(layer.name), above->path)

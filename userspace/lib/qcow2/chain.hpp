@@ -4,12 +4,16 @@
 #include "base/unique_fd.hpp"
 #include "qcow2/backing.hpp"
 
+#include <cstddef>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace liveblk::qcow2 {
+
+// Each takes a descriptor, of which a process has 1024 where nobody has changed that.
+inline constexpr std::size_t max_layers = 1000;
 
 // An image of a chain, open.
 struct Layer {
