@@ -182,7 +182,7 @@ fail_suspend() {
 	mark_log
 	below_is error
 	# All of that may be on disk by now: a commit comes after 5 s.
-	blkdiscard -o $((2 * mib)) -l 65536 "$device"
+	blkdiscard -f -o $((2 * mib)) -l 65536 "$device"
 	dmsetup suspend "$name"
 	below_is linear "$ram" 0
 	must_be_logged "qcow2.*could not write all metadata.*stays in use"
