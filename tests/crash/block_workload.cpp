@@ -41,12 +41,14 @@ BlockWorkload::BlockWorkload(BlockOptions options)
 
 History BlockWorkload::run()
 {
-    const unsigned phases = options_.snapshots + 1;
+    const unsigned phases = options_.pauses + options_.snapshots + 1;
     for (unsigned phase = 0; phase < phases; phase++) {
         run_threads(options_.ops / phases, phase);
         if (!options_.only_fua)
             flush();
-        if (phase < options_.snapshots)
+        if (phase < options_.pauses)
+            pause();
+        else if (phase + 1 < phases)
             take_snapshot(phase);
     }
     return recorder_.history();
@@ -192,6 +194,15 @@ bool BlockWorkload::all_flushed(Range range)
         if (newest_cached_[s] >= flushed_below_ && newest_cached_[s])
             return false;
     return true;
+}
+
+void BlockWorkload::pause()
+{
+    suspend_device(options_.dm_name);
+    recorder_.begin_foreign();
+    run_or_throw({"blockdev", "--flushbufs", options_.image});
+    recorder_.end_foreign();
+    resume_device(options_.dm_name);
 }
 
 void BlockWorkload::take_snapshot(unsigned number)

@@ -33,6 +33,8 @@ struct BlockOptions {
     bool only_fua = false;
     // Internal snapshots, taken by qemu-img while the device is suspended.
     unsigned snapshots = 0;
+    // Before those, so often the device is suspended and resumed, with nothing changed: what it had is still its own.
+    unsigned pauses = 0;
     std::string dm_name;
     std::string image;
 };
@@ -56,6 +58,7 @@ private:
     void note_cached(test::Range range, std::uint64_t op);
     bool all_flushed(test::Range range);
     test::Range pick(test::Random &random, std::uint64_t largest) const;
+    void pause();
     void take_snapshot(unsigned number);
 
     BlockOptions options_;

@@ -27,9 +27,11 @@ void add_block_options(liveblk::Command command, crash::BlockOptions &options)
     command.add("--zero-percent", options.zero_percent, "share of write-zeroes");
     command.add("--burst-percent", options.burst_percent, "share of allocation bursts");
     Argument snapshots = command.add("--snapshots", options.snapshots, "internal snapshots to take on the way");
+    Argument pauses = command.add("--pauses", options.pauses, "suspends before those in which nothing is changed");
     const Argument name = command.add("--dm-name", options.dm_name, "name of the device, for suspending it");
     const Argument image = command.add("--image", options.image, "image below the device");
     snapshots.needs(name).needs(image);
+    pauses.needs(name).needs(image);
 }
 
 void add_file_options(liveblk::Command command, crash::FileOptions &options)
