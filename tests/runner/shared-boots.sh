@@ -4,6 +4,8 @@
 set -eu -o pipefail
 # shellcheck source=tests/runner/lib.sh
 . "$(dirname "$0")/lib.sh"
+# Of the call that runs this test.
+unset KVER TEST
 
 # A tree with tests of a known end, whose "VM" is a script: it says which test is in which VM, and needs no time.
 tree=$work/tree
