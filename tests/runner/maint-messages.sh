@@ -61,6 +61,14 @@ ends_with 1 "'$image': that is no live device; .* 'qemu-img create -f qcow2 -F q
 	"$maint" snapshot create "$image" --external "$work/new"
 [ ! -e "$work/new" ] || fail "a new image was made"
 
+echo "what a name has of control characters, and of what is no text, is JSON all the same"
+must qemu-img create -q -f qcow2 "$work/odd" 1M
+odd=$(printf 'a\001\t"\\\037\nb\377\303\244\003')
+must qemu-img snapshot -c "$odd" "$work/odd"
+must "$maint" snapshot list --json "$work/odd"
+[ "$(jq -r '.[0].name' "$work/out")" = "$(printf 'a\001\t"\\\037\nb\357\277\275\303\244\003')" ] ||
+	fail "another name: $(jq -c '.[0].name' "$work/out")"
+
 echo "snapshots whose names are the ids of others"
 must qemu-img create -q -f qcow2 "$work/named" 1M
 for name in 3 2 1; do

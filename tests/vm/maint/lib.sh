@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
-# What the VM tests of qcow2-maint on live devices share. Needs tests/vm/lib.sh and tests/lib/assert.sh.
+# What the VM tests of qcow2-maint on live devices share. Needs tests/vm/lib.sh.
+# shellcheck source=tests/lib/assert.sh
+. tests/lib/assert.sh
+# shellcheck source=tests/lib/random.sh
+. tests/lib/random.sh
 maint=$LIVEBLK_BUILD/bin/qcow2-maint
 shim=$LIVEBLK_BUILD/bin/maint-stop-shim.so
 name=maint0

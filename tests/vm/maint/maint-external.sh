@@ -8,16 +8,11 @@
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
-# shellcheck source=tests/lib/random.sh
-. tests/lib/random.sh
 # shellcheck source=tests/lib/bitmaps.sh
 . tests/lib/bitmaps.sh
 # shellcheck source=tests/vm/maint/lib.sh
 . tests/vm/maint/lib.sh
 
-seed=${LIVEBLK_SEED:-$RANDOM}
 kills=4 full=false
 if [ "${LIVEBLK_FULL:-0}" = 1 ]; then kills=60 full=true; fi
 mib=1048576
@@ -456,8 +451,7 @@ on_exit() {
 }
 trap on_exit EXIT
 
-echo "seed $seed"
-random_seed "$seed"
+random_start
 lb_load
 ext4=$(lb_scratch 100 ext4)
 test_chain

@@ -8,14 +8,9 @@
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
-# shellcheck source=tests/lib/random.sh
-. tests/lib/random.sh
 # shellcheck source=tests/vm/maint/lib.sh
 . tests/vm/maint/lib.sh
 
-seed=${LIVEBLK_SEED:-$RANDOM}
 signals=12 full=false
 if [ "${LIVEBLK_FULL:-0}" = 1 ]; then signals=200 full=true; fi
 points=0
@@ -151,8 +146,7 @@ test_random_signals() {
 	settled "signals"
 }
 
-echo "seed $seed"
-random_seed "$seed"
+random_start
 lb_load
 make_base
 at_each_step snapshot create "$name" new

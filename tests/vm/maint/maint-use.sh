@@ -10,8 +10,6 @@
 set -eu -o pipefail
 # shellcheck source=tests/vm/lib.sh
 . tests/vm/lib.sh
-# shellcheck source=tests/lib/assert.sh
-. tests/lib/assert.sh
 # shellcheck source=tests/vm/maint/lib.sh
 . tests/vm/maint/lib.sh
 

@@ -18,9 +18,7 @@ set -eu -o pipefail
 # shellcheck source=tests/lib/model.sh
 . tests/lib/model.sh
 
-seed=${LIVEBLK_SEED:-$((RANDOM * 32768 + RANDOM))}
-echo "seed $seed (LIVEBLK_SEED)"
-random_seed "$seed"
+random_start
 
 extended() { lb_image "$1" "$2" extended_l2=on "${@:3}"; } # IMAGE SIZE OPTION...
 
@@ -287,6 +285,28 @@ part_blocks() {
 	change
 	copy_within $((2 * mib + 4096)) $((5 * mib)) $((mib + 8192))
 	finish "$image"
+	cut_data_device "$large"
+}
+
+# The last subcluster is cut by the end of the disk and of the device, and shares a block of the base with another one.
+cut_data_device() { # DIRECTORY
+	local disk image=$dir/over size=$((8 * mib + 3584))
+	lb_step "a data file that is a device and ends inside of a block of the base"
+	disk=$(lb_ramdisk 16)
+	dmsetup create cut --table "0 $((size / 512)) linear $disk 0"
+	rm -f "$image"
+	new_model
+	qemu-io -f raw -c "write -q -P 9 0 $size" "$model"
+	cp "$model" "$1/base"
+	extended "$image" "$size" data_file=/dev/mapper/cut
+	qemu-img rebase -u -F raw -b "$1/base" "$image"
+	lb_attach "$name" "$image" data_file /dev/mapper/cut backing raw "$1/base"
+	on_both "$name" -c "write -q -P 4 $((size - 512)) 512"
+	same_as_model "$name"
+	on_both "$name" -c "write -q -P 5 $((8 * mib)) 512"
+	same_as_model "$name"
+	finish "$image"
+	dmsetup remove cut
 }
 
 export PATH=$LIVEBLK_BUILD/bin:$PATH
